@@ -1,0 +1,34 @@
+# What those who work on pipewright need besides: warnings, header checks, and the other compilers it must suit.
+
+option(PIPEWRIGHT_WERROR "Treat warnings as errors (by default where CI is set)" $ENV{CI})
+option(PIPEWRIGHT_SANITIZED_TESTS "Build the tests a second and third time: asan.* and tsan.*" OFF)
+
+# Linked PRIVATE by examples and tests, never by the library.
+add_library(pipewright_developer INTERFACE)
+target_compile_options(pipewright_developer INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wdouble-promotion -Wcast-qual -Wold-style-cast
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi
+  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op>
+  $<$<BOOL:${PIPEWRIGHT_WERROR}>:-Werror>)
+
+# Every public header compiles alone: in the default build where CMAKE_VERIFY_INTERFACE_HEADER_SETS (preset dev).
+if(CMAKE_VERIFY_INTERFACE_HEADER_SETS)
+  add_custom_target(headers_compile_alone ALL)
+  add_dependencies(headers_compile_alone all_verify_interface_header_sets)
+endif()
+
+# pipewright_add_executable(<target> <source>): links the core, and each adapter whose headers the source includes.
+# Where such an adapter is not built here there is no target, and the configuration says so.
+function(pipewright_add_executable target source)
+  file(STRINGS ${source} gpt2 REGEX "^#include [<\"]pipewright/gpt2")
+  set(libraries pipewright::core)
+  if(gpt2)
+    list(APPEND libraries pipewright::gpt2)
+    if(NOT TARGET pipewright::gpt2)
+      message(WARNING "pipewright: ${target} is left out: it needs the adapter gpt2")
+      return()
+    endif()
+  endif()
+  add_executable(${target} ${source})
+  target_link_libraries(${target} PRIVATE ${libraries} pipewright_developer)
+endfunction()
