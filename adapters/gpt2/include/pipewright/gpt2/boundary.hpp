@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+#include <pipewright/gpt2/shapes.hpp>
+#include <vector>
+
+namespace pipewright::inline v0::gpt2 {
+
+/// Token numbers of one micro-batch, sequence after sequence: what the embedding takes, and (each the next token of
+/// its place; a negative one is not counted) the head's target.
+struct token_batch {
+  batch_shape batch{};
+  std::vector<std::int32_t> ids;
+};
+
+/// What layers hand to one another: the residual stream, tokens x width; and its gradient.
+template<class Backend>
+struct activations {
+  batch_shape batch{};
+  typename Backend::buffer values;
+
+  /// Makes room for `s.sequences` x `s.length` tokens of `width` values. Allocates only where it grows.
+  void reshape(batch_shape s, int width) {
+    batch = s;
+    values.resize(row_shape{s.tokens(), width}.size());
+  }
+};
+
+}  // namespace pipewright::inline v0::gpt2

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/backend.hpp>
+#include <pipewright/gpt2/boundary.hpp>
+#include <pipewright/gpt2/configuration.hpp>
+#include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/stage/stage.hpp>
+#include <string>
+#include <utility>
+
+namespace pipewright::inline v0::gpt2 {
+
+/// GPT-2's first layer: token plus position embedding, and dropout. All of its backward is the weight half.
+template<backend Backend>
+class embedding {
+ public:
+  using input = token_batch;
+  using input_gradient = nothing;
+  using output = activations<Backend>;
+  using weights = parameter_set<Backend>;
+  using gradients = weights;
+  struct saved {
+    token_batch tokens;
+  };
+  enum parameter_index { wte, wpe };
+
+  explicit embedding(configuration const& c, Backend on = {}) : configuration_(c), on_(std::move(on)) { check(c); }
+
+  void initialize(auto const& context, weights& w) const {
+    auto const& c = configuration_;
+    w = weights({{.name = "wte.weight", .rows = c.vocabulary, .columns = c.width, .deviation = 0.02f},
+                 {.name = "wpe.weight", .rows = c.positions, .columns = c.width, .deviation = 0.02f}});
+    w.initialize(context.seed);
+  }
+
+  /// Throws error where a token is outside the vocabulary or a sequence is longer than the positions.
+  void forward(auto& context, weights const& w, input const& x, output& y, saved& keep) {
+    check_tokens(x);
+    y.reshape(x.batch, configuration_.width);
+    on_.embed(x.ids.data(), w[wte], w[wpe], x.batch, configuration_.width, mask(context), y.values.data());
+    keep.tokens = x;
+  }
+
+  void backward(auto& context, weights const& w, saved& keep, output const& dy, input_gradient&, gradients& g) {
+    backward_weight(context, w, keep, dy, g);
+  }
+  void backward_input(auto&, weights const&, saved&, output const&, input_gradient&) {}
+  void backward_weight(auto& context, weights const&, saved& keep, output const& dy, gradients& g) {
+    on_.embed_backward_weights(keep.tokens.ids.data(), dy.values.data(), keep.tokens.batch, configuration_.width,
+                               mask(context), g[wte], g[wpe]);
+  }
+
+ private:
+  [[nodiscard]] auto mask(auto const& context) const -> dropout {
+    return make_dropout(context, dropout_site::embedding, configuration_.embedding_dropout);
+  }
+
+  void check_tokens(token_batch const& x) const {
+    if (x.batch.length > configuration_.positions) {
+      throw error("GPT-2: a sequence of " + std::to_string(x.batch.length) + " tokens does not fit " +
+                  std::to_string(configuration_.positions) + " positions; shorten it or give the model more");
+    }
+    if (static_cast<int>(x.ids.size()) != x.batch.tokens()) {
+      throw error("GPT-2: " + std::to_string(x.ids.size()) + " token ids for " + std::to_string(x.batch.sequences) +
+                  " x " + std::to_string(x.batch.length) + " tokens");
+    }
+    for (auto const id : x.ids) {
+      if (id < 0 || id >= configuration_.vocabulary) {
+        throw error("GPT-2: token " + std::to_string(id) + " is outside the vocabulary of " +
+                    std::to_string(configuration_.vocabulary));
+      }
+    }
+  }
+
+  configuration configuration_;
+  Backend on_;
+};
+
+}  // namespace pipewright::inline v0::gpt2

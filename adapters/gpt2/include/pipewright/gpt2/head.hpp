@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/backend.hpp>
+#include <pipewright/gpt2/boundary.hpp>
+#include <pipewright/gpt2/configuration.hpp>
+#include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/stage/stage.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pipewright::inline v0::gpt2 {
+
+/// What the head's loss is over a micro-batch's tokens: their mean, or their sum (for a scale per token).
+enum class token_loss { mean, sum };
+
+/// GPT-2's last layer: the final norm, the projection onto the vocabulary and the cross entropy. The forward writes the
+/// gradient of the logits over the logits, which saves keeping both; their weight half should follow the input half at
+/// once, since they are vocabulary values a token.
+///
+/// The projection is a copy of the token embedding: `lm_head.weight` starts with the values of `wte.weight` under the
+/// same seed. Whether the two stay equal (tied) is the pipeline's to keep.
+template<backend Backend>
+class head {
+  using buffer = typename Backend::buffer;
+
+ public:
+  using input = activations<Backend>;
+  using target = token_batch;
+  using weights = parameter_set<Backend>;
+  using gradients = weights;
+  static constexpr bool keeps_input = true;
+
+  enum parameter_index { ln_f_weight, ln_f_bias, lm_head_weight };
+
+  /// Per token: width + vocabulary + 3 values, and 2 width values for the norm's weight gradients.
+  struct saved {
+    batch_shape batch{};
+    float const* x = nullptr;  ///< the input, which stays
+    buffer norm;
+    buffer d_logits;  ///< the gradient of the loss with respect to the logits
+    buffer statistics;
+    buffer losses;
+    buffer norm_gradients;
+  };
+
+  explicit head(configuration const& c, token_loss over = token_loss::mean, Backend on = {})
+      : configuration_(c), over_(over), on_(std::move(on)) {
+    check(c);
+  }
+
+  void initialize(auto const& context, weights& w) const {
+    auto const& c = configuration_;
+    w = weights({{.name = "ln_f.weight", .columns = c.width, .mean = 1.f},
+                 {.name = "ln_f.bias", .columns = c.width},
+                 {.name = "lm_head.weight",
+                  .rows = c.vocabulary,
+                  .columns = c.width,
+                  .deviation = 0.02f,
+                  .drawn_as = "wte.weight"}});
+    w.initialize(context.seed);
+  }
+
+  /// Throws error where a target is outside the vocabulary or the targets are not one a token.
+  auto forward(auto&, weights const& w, input const& x, target const& t, saved& keep) -> loss {
+    auto const counted = check_targets(x, t);
+    project(w, x, keep);
+    auto const scale = over_ == token_loss::sum ? 1.f : 1.f / static_cast<float>(std::max(counted, 1));
+    auto const tokens = x.batch.tokens();
+    on_.classify(keep.d_logits.data(), t.ids.data(), {tokens, configuration_.vocabulary}, scale, keep.losses.data());
+    losses_.resize(static_cast<std::size_t>(tokens));
+    on_.download(keep.losses.data(), losses_.size(), losses_.data());
+    auto total = 0.;
+    for (auto const value : losses_) total += value;
+    if (over_ == token_loss::mean) total /= std::max(counted, 1);
+    return {.value = total, .weight = static_cast<double>(counted)};
+  }
+
+  /// The logits of every token, in keep.d_logits: what sampling a text needs.
+  void project(weights const& w, input const& x, saved& keep) {
+    auto const c = configuration_;
+    auto const tokens = x.batch.tokens();
+    auto const stream = row_shape{tokens, c.width};
+    keep.batch = x.batch;
+    keep.x = x.values.data();
+    keep.norm.resize(stream.size());
+    keep.d_logits.resize(row_shape{tokens, c.vocabulary}.size());
+    keep.statistics.resize(row_shape{tokens, 2}.size());
+    keep.losses.resize(static_cast<std::size_t>(tokens));
+    keep.norm_gradients.resize(row_shape{2, c.width}.size());
+    on_.layer_norm(keep.x, w[ln_f_weight], w[ln_f_bias], stream, keep.norm.data(), keep.statistics.data(),
+                   keep.statistics.data() + tokens);
+    on_.logits(keep.norm.data(), w[lm_head_weight], projection(x.batch), keep.d_logits.data());
+  }
+
+  void backward(auto& context, weights const& w, saved& keep, input& dx, gradients& g) {
+    backward_input(context, w, keep, dx);
+    backward_weight(context, w, keep, g);
+  }
+
+  void backward_input(auto&, weights const& w, saved& keep, input& dx) {
+    auto const tokens = keep.batch.tokens();
+    auto const width = configuration_.width;
+    dx.reshape(keep.batch, width);
+    auto* const to = dx.values.data();
+    on_.logits_backward_input(keep.d_logits.data(), w[lm_head_weight], projection(keep.batch), to);
+    on_.layer_norm_backward(keep.x, keep.statistics.data(), keep.statistics.data() + tokens, w[ln_f_weight], to,
+                            nullptr, {tokens, width}, to, keep.norm_gradients.data(),
+                            keep.norm_gradients.data() + width);
+  }
+
+  void backward_weight(auto&, weights const&, saved& keep, gradients& g) {
+    auto const width = static_cast<std::size_t>(configuration_.width);
+    on_.logits_backward_weights(keep.norm.data(), keep.d_logits.data(), projection(keep.batch), g[lm_head_weight]);
+    on_.accumulate(keep.norm_gradients.data(), width, g[ln_f_weight]);
+    on_.accumulate(keep.norm_gradients.data() + width, width, g[ln_f_bias]);
+  }
+
+ private:
+  [[nodiscard]] auto projection(batch_shape b) const -> linear_shape {
+    return {b.tokens(), configuration_.width, configuration_.vocabulary};
+  }
+
+  /// Returns how many targets count.
+  [[nodiscard]] auto check_targets(input const& x, target const& t) const -> int {
+    if (static_cast<int>(t.ids.size()) != x.batch.tokens()) {
+      throw error("GPT-2: " + std::to_string(t.ids.size()) + " targets for " + std::to_string(x.batch.tokens()) +
+                  " tokens; the head needs the next token of every place");
+    }
+    auto counted = 0;
+    for (auto const id : t.ids) {
+      if (id >= configuration_.vocabulary) {
+        throw error("GPT-2: target " + std::to_string(id) + " is outside the vocabulary of " +
+                    std::to_string(configuration_.vocabulary));
+      }
+      counted += id >= 0;
+    }
+    return counted;
+  }
+
+  configuration configuration_;
+  token_loss over_;
+  Backend on_;
+  std::vector<float> losses_;
+};
+
+}  // namespace pipewright::inline v0::gpt2
