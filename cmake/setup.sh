@@ -1,0 +1,82 @@
+# Sourced by examples/run and tests/run: installs what is missing, and nothing else.
+#
+#   setup NEED...    each NEED is one of the names below
+
+# need NAME: whether it is there. Asked of the machine, not of a package manager, so that other systems do as well.
+need() {
+  case $1 in
+    g++) command -v g++ ;;
+    cmake) command -v cmake ;;
+    ninja-build) command -v ninja || command -v make ;;
+    clang-19) command -v clang++-19 ;;
+    libboost-dev) includes boost/hana.hpp ;;
+    doctest-dev) includes doctest/doctest.h ;;
+    libcli11-dev) includes CLI/CLI.hpp ;;
+    nlohmann-json3-dev) includes nlohmann/json.hpp ;;
+    libfmt-dev) includes fmt/format.h && links fmt ;;
+    libbenchmark-dev) includes benchmark/benchmark.h && links benchmark ;;
+    libopenblas-dev) includes cblas.h && links openblas ;;
+    *) echo "setup: no rule to look for '$1'" >&2; exit 2 ;;
+  esac >/dev/null 2>&1
+}
+includes() { echo "#include <$1>" | g++ -std=c++20 -x c++ -E -; }
+links() {
+  local program status=0
+  program=$(mktemp)
+  echo 'int main() {}' | g++ -x c++ - "-l$1" -o "$program" || status=1
+  rm -f "$program"
+  return $status
+}
+
+setup() {
+  local missing=() name root=()
+  for name in "$@"; do need "$name" || missing+=("$name"); done
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "Missing: ${missing[*]}"
+    [ "$(id -u)" -eq 0 ] || root=(sudo)
+    if ! command -v apt-get >/dev/null; then
+      manual_steps "there is no apt-get here" "${missing[@]}"
+    elif [ ${#root[@]} -gt 0 ] && ! command -v sudo >/dev/null; then
+      manual_steps "this needs root, and there is no sudo" "${missing[@]}"
+    fi
+    local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    echo "Installing them: apt-get install --no-install-recommends ${missing[*]}"
+    local log
+    log=$(mktemp)
+    if ! "${apt[@]}" update >"$log" 2>&1 || ! "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
+      tail -n 20 "$log" >&2
+      rm -f "$log"
+      manual_steps "apt-get failed (its last lines are above)" "${missing[@]}"
+    fi
+    rm -f "$log"
+    for name in "${missing[@]}"; do
+      need "$name" || manual_steps "'$name' is installed, but still not found by the compiler" "$name"
+    done
+  fi
+  local version
+  version=$(cmake --version | sed -n '1s/[^0-9]*//p')
+  if [ "$(printf '%s\n' 3.25 "$version" | sort -V | head -n 1)" != 3.25 ]; then
+    echo "CMake 3.25 or later is needed, this is $version: see https://cmake.org/download, or use Debian 12 or later." >&2
+    exit 1
+  fi
+}
+
+manual_steps() {
+  local why=$1
+  shift
+  {
+    echo "Cannot install what is missing: $why. Please install these yourself, then run this again:"
+    echo "  as root on Debian 12 or later:  apt-get update && apt-get install $*"
+    echo "  elsewhere: a C++20 compiler (g++ 12 or later), CMake 3.25, ninja or make, and of the list above the"
+    echo "  libraries of the same names: Boost (Hana), OpenBLAS, CLI11, fmt, nlohmann-json, doctest, Google Benchmark"
+  } >&2
+  exit 1
+}
+
+# build PRESET [ARGUMENT...]: configures and builds below build/, with ninja in a new directory where it is there.
+build() {
+  local preset=$1
+  shift
+  if [ ! -e "build/$preset/CMakeCache.txt" ] && command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
+  cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$(nproc)" "$@"
+}
