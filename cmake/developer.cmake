@@ -6,7 +6,7 @@ option(PIPEWRIGHT_SANITIZED_TESTS "Build the tests a second and third time: asan
 # Linked PRIVATE by examples and tests, never by the library.
 add_library(pipewright_developer INTERFACE)
 target_compile_options(pipewright_developer INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wdouble-promotion -Wcast-qual -Wold-style-cast
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wcast-qual -Wold-style-cast
   -Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi
   $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op>
   $<$<BOOL:${PIPEWRIGHT_WERROR}>:-Werror>)

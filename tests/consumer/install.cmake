@@ -1,0 +1,4 @@
+# cmake -D build=DIR -D prefix=DIR -D config=NAME -P install.cmake: an installation with nothing left of an earlier one.
+file(REMOVE_RECURSE ${prefix})
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${build} --prefix ${prefix} --component development --config ${config}
+  COMMAND_ERROR_IS_FATAL ANY)
