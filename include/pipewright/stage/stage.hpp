@@ -3,7 +3,6 @@
 
 #include <concepts>
 #include <string_view>
-#include <type_traits>
 
 #include <pipewright/stage/context.hpp>
 
@@ -42,18 +41,36 @@ template<class S> using input_gradient_t = typename detail::input_gradient_of<S>
 /// The type of a stage's output gradient: `S::output_gradient` if it names one, else its output.
 template<class S> using output_gradient_t = typename detail::output_gradient_of<S>::type;
 
+namespace detail {
+struct parameter_visitor {
+  void operator()(std::string_view, auto /*values*/, parameter_options) const {}
+};
+}  // namespace detail
+
+/// Weights or gradients that let themselves be visited: `for_each_parameter(visit)` calls
+/// visit(std::string_view name, std::span<T> values, parameter_options) for every tensor, always in the same order.
+/// Names are the model's ("h.3.attn.c_attn.weight"), not the layer's.
+template<class T>
+concept visitable_parameters = requires(T t) { t.for_each_parameter(detail::parameter_visitor{}); };
+
 template<class S>
 concept has_weights = requires {
   typename S::weights;
   typename S::gradients;
   typename S::saved;
-} && std::default_initializable<typename S::weights> && std::default_initializable<typename S::saved>;
+} && std::default_initializable<typename S::weights> && std::default_initializable<typename S::saved> &&
+    visitable_parameters<typename S::weights> && visitable_parameters<typename S::gradients>;
 
 template<class S>
-concept has_boundaries = requires {
-  typename S::input;
-  typename S::output;
-} && std::default_initializable<typename S::input> && std::default_initializable<typename S::output>;
+concept has_input = requires { typename S::input; } && std::default_initializable<typename S::input> &&
+    std::default_initializable<input_gradient_t<S>>;
+
+template<class S>
+concept has_output = requires { typename S::output; } && std::default_initializable<typename S::output> &&
+    std::default_initializable<output_gradient_t<S>>;
+
+template<class S>
+concept has_target = requires { typename S::target; } && std::default_initializable<typename S::target>;
 
 template<class S>
 concept has_forward = requires(S s, stage_context& c, typename S::weights const& w, typename S::input const& x,
@@ -63,6 +80,18 @@ template<class S>
 concept has_backward = requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
                                 output_gradient_t<S> const& dy, input_gradient_t<S>& dx, typename S::gradients& g) {
   s.backward(c, w, saved, dy, dx, g);
+};
+
+template<class S>
+concept has_loss_forward = requires(S s, stage_context& c, typename S::weights const& w, typename S::input const& x,
+                                    typename S::target const& t, typename S::saved& saved) {
+  { s.forward(c, w, x, t, saved) } -> std::convertible_to<loss>;
+};
+
+template<class S>
+concept has_loss_backward = requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
+                                     input_gradient_t<S>& dx, typename S::gradients& g) {
+  s.backward(c, w, saved, dx, g);
 };
 
 /// A piece of a model that a rank can run.
@@ -78,19 +107,14 @@ concept has_backward = requires(S s, stage_context& c, typename S::weights const
 /// Not required: thread safety, transfers, weight versions: those are the engine's.
 /// Neighbours: split_backward_stage, loss_stage, recomputable_stage.
 template<class S>
-concept stage = has_weights<S> && has_boundaries<S> && has_forward<S> && has_backward<S>;
+concept stage = has_weights<S> && has_input<S> && has_output<S> && has_forward<S> && has_backward<S>;
 
 /// The last stage of a training pipeline: instead of an output it takes the micro-batch's target and gives its loss.
 /// Needs: `input`, `target`, `weights`, `gradients`, `saved`; `forward(context, weights const&, input const&,
 /// target const&, saved&) -> loss`; `backward(context, weights const&, saved&, input_gradient&, gradients&)`, the
 /// gradient of loss.value.
 template<class S>
-concept loss_stage = has_weights<S> && requires { typename S::input; typename S::target; } &&
-    requires(S s, stage_context& c, typename S::weights const& w, typename S::input const& x,
-             typename S::target const& t, typename S::saved& saved, input_gradient_t<S>& dx, typename S::gradients& g) {
-      { s.forward(c, w, x, t, saved) } -> std::convertible_to<loss>;
-      s.backward(c, w, saved, dx, g);
-    };
+concept loss_stage = has_weights<S> && has_input<S> && has_target<S> && has_loss_forward<S> && has_loss_backward<S>;
 
 /// A stage whose backward comes in halves: `backward_input(context, weights const&, saved&, output_gradient const&,
 /// input_gradient&)`, then `backward_weight(context, weights const&, saved&, output_gradient const&, gradients&)`.
