@@ -13,7 +13,7 @@ namespace pipewright::inline v0 {
 /// One transfer begun: the number-th on its channel, seen from the end that holds the ticket.
 struct ticket {
   int channel = -1;
-  std::uint32_t number = 0;
+  std::uint64_t number = 0;
 };
 
 template<class T> concept has_rank_and_size = requires(T const t) {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include <pipewright/transport/in_process/options.hpp>
+#include <pipewright/transport/in_process/world.hpp>
+#include <pipewright/transport/transport.hpp>
+
+namespace pipewright::inline v0::in_process::detail {
+
+inline std::string spelled(channel_key key) {
+  constexpr char const* names[] = {"activation", "gradient", "step"};
+  return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) + " to " +
+         spelled_rank(key.destination);
+}
+
+/// Records numbered 0, 1, 2, ... of which the recent ones are kept. One thread appends; another may read a record that it
+/// learnt about by way of an atomic. Where a record that is still needed would be overwritten, a ring twice as large is
+/// chained on; so a steady state allocates nothing.
+template<class Record> class numbered_ring {
+  struct ring {
+    std::uint64_t first;  // number of the first record that is here and not in a smaller ring
+    std::uint64_t size;   // a power of two
+    std::unique_ptr<Record[]> records = std::make_unique<Record[]>(size);
+    std::unique_ptr<ring> larger_one = {};
+    std::atomic<ring*> larger = nullptr;
+  };
+
+ public:
+  /// Place for the record of that number; of the earlier ones those from `needed` on are kept.
+  Record& append(std::uint64_t number, std::uint64_t needed) {
+    if (number - std::max(needed, newest_->first) >= newest_->size) {
+      newest_->larger_one = std::make_unique<ring>(number, 2 * newest_->size);
+      newest_->larger.store(newest_->larger_one.get(), std::memory_order_release);
+      newest_ = newest_->larger_one.get();
+    }
+    return newest_->records[number & (newest_->size - 1)];
+  }
+  Record& at(std::uint64_t number) {
+    auto* here = &oldest_;
+    for (auto* next = here; (next = here->larger.load(std::memory_order_acquire)) && next->first <= number;) here = next;
+    return here->records[number & (here->size - 1)];
+  }
+
+ private:
+  ring oldest_{0, 16};
+  ring* newest_ = &oldest_;
+};
+
+/// What transfers between two ranks have in common, whatever their traffic.
+class edge {
+ public:
+  edge(link over, transfer_mode mode) : over_(over), mode_(mode) {}
+  bool takes_time() const { return over_.latency > 0 || over_.bandwidth < std::numeric_limits<double>::infinity(); }
+  bool counts_from_send() const { return mode_ == buffered && takes_time(); }
+
+  /// When a transfer that sets out now lands.
+  clock::time_point arrival(std::size_t bytes) {
+    auto const occupied = seconds(static_cast<double>(bytes) / over_.bandwidth).count();
+    auto const now = clock::now().time_since_epoch().count();
+    auto free = free_.load(std::memory_order_relaxed), end = free;
+    do end = std::max(now, free) + occupied;
+    while (!free_.compare_exchange_weak(free, end, std::memory_order_relaxed));
+    return clock::time_point(clock::duration(end)) + seconds(over_.latency);
+  }
+
+ private:
+  link const over_;
+  transfer_mode const mode_;
+  std::atomic<clock::rep> free_ = 0;  // when the transfers before have left
+};
+
+/// A directed first-in-first-out channel between two threads. The k-th send and the k-th post meet: whichever comes second
+/// exchanges the values. Neither waits for the other here.
+class channel {
+  struct half {
+    void* object = nullptr;
+    message_type const* type = nullptr;
+    clock::time_point arrival = {};
+  };
+
+ public:
+  channel(channel_key key, world& everybody, edge& along)
+      : key_(key), world_(everybody), edge_(along), source_(everybody.at(key.source)),
+        destination_(everybody.at(key.destination)) {}
+
+  channel_key key() const { return key_; }
+
+  /// Called by the source's thread only; returns the transfer's number.
+  std::uint64_t send(message value) {
+    auto const number = source_.next++;
+    auto& mine = source_.halves.append(number, matched_.load(std::memory_order_acquire));
+    mine = {value.object, value.type, {}};
+    if (edge_.counts_from_send()) mine.arrival = edge_.arrival(value.type->bytes(value.object));
+    if (balance_.fetch_add(1) < 0) exchange(number, mine, destination_.halves.at(number), source_, destination_);
+    return number;
+  }
+
+  /// Called by the destination's thread only; returns the transfer's number.
+  std::uint64_t post(message slot) {
+    auto const number = destination_.next++;
+    while (landed_ < number && has_landed(landed_)) ++landed_;
+    auto& mine = destination_.halves.append(number, landed_);
+    mine = {slot.object, slot.type, {}};
+    if (balance_.fetch_sub(1) > 0) exchange(number, source_.halves.at(number), mine, destination_, source_);
+    return number;
+  }
+
+  /// Whether the values of that transfer have been exchanged.
+  bool has_met(std::uint64_t number) const { return matched_.load(std::memory_order_seq_cst) > number; }
+
+  /// For the destination: when a transfer that has met lands; the past where it takes no time.
+  clock::time_point arrival(std::uint64_t number) {
+    return edge_.takes_time() && number >= landed_ ? destination_.halves.at(number).arrival : clock::time_point::min();
+  }
+
+  /// For the destination: whether the value may be used.
+  bool has_landed(std::uint64_t number) {
+    if (!has_met(number)) return false;
+    auto const due = arrival(number);
+    return due == clock::time_point::min() || clock::now() >= due;
+  }
+
+  /// Waits until that transfer has met, as the source or as the destination.
+  bool wait_to_meet(std::uint64_t number, bool as_source, clock::time_point limit) {
+    auto& mine = as_source ? source_ : destination_;
+    auto& peer = as_source ? destination_ : source_;
+    mine.awaits.store(number + 1, std::memory_order_seq_cst);
+    mine.owner.wait_until(limit, [&] { return has_met(number) || world_.aborted() || peer.owner.has_returned(); });
+    mine.awaits.store(0, std::memory_order_relaxed);
+    return has_met(number);
+  }
+
+ private:
+  struct alignas(64) end {
+    explicit end(rank_state& who) : owner(who) {}
+    rank_state& owner;
+    numbered_ring<half> halves;
+    std::uint64_t next = 0;                 // number of its next transfer
+    std::atomic<std::uint64_t> awaits = 0;  // the count of matched transfers that it may be asleep for; 0: none
+  };
+
+  void exchange(std::uint64_t number, half& sent, half& posted, end& mine, end& peer) {
+    if (sent.type != posted.type) world_.fail(mismatch(number, *sent.type, *posted.type), world::nobody);
+    world_.exchanging(mine.owner, [&] {
+      bool const sets_out_now = edge_.takes_time() && !edge_.counts_from_send();
+      posted.arrival = sets_out_now ? edge_.arrival(sent.type->bytes(sent.object)) : sent.arrival;
+      sent.type->exchange(posted.object, sent.object);
+    });
+    matched_.store(number + 1, std::memory_order_seq_cst);
+    if (peer.awaits.load(std::memory_order_seq_cst) == number + 1) peer.owner.wake();
+  }
+  std::string mismatch(std::uint64_t number, message_type const& sent, message_type const& posted) const {
+    return "transfer " + std::to_string(number) + " of " + spelled(key_) + " is sent as " +
+           std::string(sent.name) + " but received as " + std::string(posted.name) +
+           "; the two stages' boundary types differ, or the order of sends and posts";
+  }
+
+  channel_key const key_;
+  world& world_;
+  edge& edge_;
+  alignas(64) std::atomic<std::int64_t> balance_ = 0;   // sends less posts; says who comes second
+  alignas(64) std::atomic<std::uint64_t> matched_ = 0;  // transfers exchanged, in order
+  end source_, destination_;
+  std::uint64_t landed_ = 0;  // the destination's: all before have landed
+};
+
+}  // namespace pipewright::inline v0::in_process::detail

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <pipewright/transport/in_process/channel.hpp>
+#include <pipewright/transport/in_process/options.hpp>
+#include <pipewright/transport/in_process/world.hpp>
+#include <pipewright/transport/transport.hpp>
+
+namespace pipewright::inline v0::in_process {
+
+namespace detail { class runner; }
+
+/// The ranks of one process and the channels between them. Most programs let run() make one; a test, or a thread that
+/// drives several ranks, makes its own and an endpoint for each rank. Outlives its endpoints.
+class world {
+ public:
+  /// Throws on fewer than one rank.
+  explicit world(int ranks, options how = {}) : options_(std::move(how)), shared_(checked(ranks), options_.deadline) {}
+  int size() const { return shared_.size(); }
+
+ private:
+  friend class endpoint;
+  friend class detail::runner;
+
+  static int checked(int ranks) {
+    if (ranks < 1) throw error("an in-process world needs at least one rank, not " + std::to_string(ranks));
+    return ranks;
+  }
+  struct connection {
+    connection(link over, transfer_mode mode) : along(over, mode) {}
+    detail::edge along;
+    std::vector<std::unique_ptr<detail::channel>> channels;
+  };
+  detail::channel& open(channel_key key) {
+    std::lock_guard lock(mutex_);
+    auto& [along, channels] =
+        connections_.try_emplace({key.source, key.destination}, link_of(key), options_.mode).first->second;
+    for (auto& each : channels)
+      if (each->key() == key) return *each;
+    return *channels.emplace_back(std::make_unique<detail::channel>(key, shared_, along));
+  }
+  link link_of(channel_key key) const {
+    if (options_.link_between) return options_.link_between(key.source, key.destination);
+    return {options_.latency, options_.bandwidth};
+  }
+
+  options const options_;
+  detail::world shared_;
+  std::mutex mutex_;
+  std::map<std::pair<int, int>, connection> connections_;
+};
+
+/// A rank's end of everything, for threads of one process: the minimal model of `transport`. Values are swapped between
+/// the slots of sender and receiver by whichever comes second; nothing is copied, and a steady state allocates nothing.
+/// One thread at a time may use an endpoint.
+class endpoint {
+ public:
+  endpoint(world& of, int rank) : world_(of), shared_(of.shared_), rank_(rank) {
+    if (rank < 0 || rank >= of.size())
+      throw error(detail::spelled_rank(rank) + " is not one of the " + std::to_string(of.size()) + " in-process ranks");
+  }
+
+  int rank() const { return rank_; }
+  int size() const { return world_.size(); }
+
+  /// A handle for post and send; opening a channel again gives the same one. Throws where this rank is at neither end, or
+  /// a rank of the key does not exist or is at both.
+  int open(channel_key key) {
+    check(key);
+    for (std::size_t i = 0; i < channels_.size(); ++i)
+      if (channels_[i].which->key() == key) return static_cast<int>(i);
+    channels_.push_back({&world_.open(key), key.source == rank_});
+    return static_cast<int>(channels_.size()) - 1;
+  }
+
+  /// From now on a value may land in the slot. Throws on a channel that this rank sends on.
+  ticket post(int channel, message slot) {
+    shared_.throw_if_aborted();
+    auto& chosen = at(channel);
+    if (chosen.sends) throw error(wrong_way(chosen, "post"));
+    return {channel, chosen.which->post(slot)};
+  }
+  /// From now on the value may leave the slot. Throws on a channel that this rank receives on.
+  ticket send(int channel, message value) {
+    shared_.throw_if_aborted();
+    auto& chosen = at(channel);
+    if (!chosen.sends) throw error(wrong_way(chosen, "send"));
+    return {channel, chosen.which->send(value)};
+  }
+
+  /// Whether the transfer is complete. Throws after an abort, and where the other rank has returned without its part.
+  bool poll(ticket of) {
+    shared_.throw_if_aborted();
+    auto& [channel, sends] = at(of.channel);
+    if (channel->has_met(of.number)) return sends || channel->has_landed(of.number);
+    auto const& peer = shared_.at(sends ? channel->key().destination : channel->key().source);
+    if (peer.has_returned() && !channel->has_met(of.number)) fail_alone(of);
+    return false;
+  }
+  /// Waits until the transfer is complete. Throws like poll, and by the deadline.
+  void wait(ticket of) {
+    shared_.throw_if_aborted();
+    auto& [channel, sends] = at(of.channel);
+    if (!channel->has_met(of.number) && !channel->wait_to_meet(of.number, sends, shared_.limit())) {
+      shared_.throw_if_aborted();
+      fail_alone(of);
+    }
+    if (!sends && !channel->has_landed(of.number))
+      shared_.at(rank_).wait_for_time(channel->arrival(of.number), [&] { return shared_.aborted(); });
+    shared_.throw_if_aborted();
+  }
+  /// Nothing: whoever comes second moves the value.
+  void progress() {}
+
+  /// Throws on every rank, naming who said what, unless all ranks call it with one text; and by the deadline.
+  void agree(std::string_view digest) { shared_.agree(rank_, digest); }
+  /// Stops every rank: each wait, poll, send and post throws with the reason, the first one given. When it returns, no
+  /// slot of this rank is touched any more.
+  void abort(std::string_view why) noexcept { shared_.abort(why, rank_); }
+
+ private:
+  struct opened {
+    detail::channel* which;
+    bool sends;
+  };
+  opened& at(int channel) { return channels_[static_cast<std::size_t>(channel)]; }
+
+  void check(channel_key key) const {
+    auto const exists = [&](int rank) { return 0 <= rank && rank < size(); };
+    if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
+        (key.source != rank_ && key.destination != rank_))
+      throw error(detail::spelled_rank(rank_) + " of " + std::to_string(size()) + " cannot open " +
+                  detail::spelled(key) + "; a channel joins two different ranks and is opened by these two");
+  }
+  std::string wrong_way(opened const& chosen, char const* what) const {
+    return detail::spelled_rank(rank_) + " cannot " + what + " on " + detail::spelled(chosen.which->key()) +
+           "; its " + (chosen.sends ? "source sends" : "destination posts");
+  }
+  [[noreturn]] void fail_alone(ticket of) {
+    auto const& [channel, sends] = at(of.channel);
+    auto const peer = sends ? channel->key().destination : channel->key().source;
+    auto const wanted = "transfer " + std::to_string(of.number) + " of " + detail::spelled(channel->key());
+    auto const what = shared_.at(peer).has_returned()
+                          ? " needs " + wanted + ", but " + detail::spelled_rank(peer) + " has returned without it"
+                          : " waited " + detail::spelled_seconds(shared_.deadline()) + " for " + wanted + ", which " +
+                                detail::spelled_rank(peer) + " has not " + (sends ? "posted" : "sent");
+    shared_.fail(detail::spelled_rank(rank_) + what, rank_);
+  }
+
+  world& world_;
+  detail::world& shared_;
+  int const rank_;
+  std::vector<opened> channels_;
+};
+
+static_assert(transport<endpoint>);
+
+}  // namespace pipewright::inline v0::in_process

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <string_view>
+
+namespace pipewright::inline v0::in_process {
+
+/// When a transfer sets out. `strict` is a rendezvous: when both its send and its post are there. `buffered`: at its send,
+/// as over a network that takes what it is given. Under both a send is complete when it has met its post.
+enum class transfer_mode { strict, buffered };
+using enum transfer_mode;
+
+/// What lies between two ranks, for tests and what-if runs. A transfer occupies its edge for bytes / bandwidth, one after
+/// the other, and lands latency later.
+struct link {
+  double latency = 0;                                          ///< seconds
+  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes per second
+};
+
+/// Prints the sentence to stderr and ends the process with exit code 70 (EX_SOFTWARE), running no destructors.
+[[noreturn]] inline void end_process(std::string_view sentence) {
+  std::fprintf(stderr, "pipewright: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
+  std::fflush(stderr);
+  std::_Exit(70);
+}
+
+/// How the ranks of one process are joined.
+struct options {
+  transfer_mode mode = strict;
+  double latency = 0;                                          ///< seconds, of every edge
+  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes per second, of every edge
+  std::function<link(int source, int destination)> link_between = {};  ///< if given, instead of the two above
+  double deadline = 60;  ///< seconds that any wait may take before it fails; 0: for ever
+  /// Called by run() when a rank has failed and another does not return: nothing can free its thread, so this must not
+  /// return. What the caller's thread still owns is lost.
+  void (*on_hang)(std::string_view sentence) = end_process;
+};
+
+}  // namespace pipewright::inline v0::in_process

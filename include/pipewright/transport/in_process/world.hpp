@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the ranks of one process share besides channels: their states, abort, and the agreement at start-up.
+
+#include <atomic>
+#include <cctype>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include <pipewright/error.hpp>
+#include <pipewright/transport/in_process/waiting.hpp>
+
+namespace pipewright::inline v0::in_process::detail {
+
+inline std::string spelled_seconds(double s) {
+  auto text = std::to_string(s);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + " s";
+}
+
+inline std::string spelled_rank(int rank) { return "rank " + std::to_string(rank); }
+
+/// What others know of a rank.
+class alignas(64) rank_state : public sleeper {
+ public:
+  using sleeper::sleeper;
+  bool has_returned() const { return returned_.load(); }
+
+ private:
+  friend class world;
+  std::atomic<bool> exchanging_ = false;  // it may be writing into another rank's slot
+  std::atomic<bool> returned_ = false;    // its function has ended; it will send and post no more
+  bool asked_ = false;                    // whether it waits to agree, and on what; both under the world's mutex
+  std::string digest_;
+};
+
+class world {
+ public:
+  world(int ranks, double deadline) : deadline_(deadline), crowd_(ranks) {
+    for (int rank = 0; rank < ranks; ++rank) ranks_.emplace_back(crowd_);
+  }
+
+  int size() const { return static_cast<int>(ranks_.size()); }
+  rank_state& at(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
+  rank_state const& at(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
+  double deadline() const { return deadline_; }
+  /// The end of a wait that begins now.
+  clock::time_point limit() const { return deadline_ > 0 ? clock::now() + seconds(deadline_) : never; }
+
+  bool aborted() const { return aborted_.load(); }
+  /// Of an aborted world; neither changes any more.
+  std::string const& reason() const { return reason_; }
+  int aborted_by() const { return aborted_by_; }
+  void throw_if_aborted() const {
+    if (!aborted_.load(std::memory_order_acquire)) return;
+    wait_for_exchanges();
+    throw error(reason_);
+  }
+
+  /// Stops every rank; the first reason stands. When it returns, no rank touches another's slots any more.
+  void abort(std::string_view why, int by) noexcept {
+    {
+      std::lock_guard lock(mutex_);
+      if (!aborted_) {
+        aborted_by_ = by;
+        try {
+          reason_ = with_rank(by, why);
+        } catch (...) {
+          reason_.clear();  // there is no memory to say why
+        }
+        aborted_ = true;
+      }
+    }
+    tell_all();
+    wait_for_exchanges();
+  }
+  [[noreturn]] void fail(std::string_view why, int rank) {
+    abort(why, rank);
+    throw error(reason_);
+  }
+
+  /// Calls exchange(), which writes into another rank's slot. Throws if the world was aborted: slots may be gone then.
+  template<class Exchange> void exchanging(rank_state& who, Exchange exchange) {
+    struct lowered_at_end {
+      std::atomic<bool>& flag;
+      ~lowered_at_end() { flag.store(false, std::memory_order_release); }
+    };
+    {
+      lowered_at_end raised{who.exchanging_};
+      who.exchanging_ = true;  // sequentially consistent, as aborted_: this sees the abort, or the abort waits for this
+      if (!aborted()) return exchange();
+    }
+    throw_if_aborted();
+  }
+
+  /// Returns when every rank has called it with one text; else fails with a sentence of who said what.
+  void agree(int rank, std::string_view digest) {
+    throw_if_aborted();
+    auto const round = rounds_.load();
+    std::string fault;
+    if (arrives_last(rank, digest, fault)) {
+      if (!fault.empty()) fail(fault, nobody);
+      ++rounds_;
+      tell_all();
+    }
+    auto const settled = [&] { return rounds_ != round || aborted(); };
+    at(rank).wait_until(limit(), [&] { return settled() || someone_has_returned(); });
+    if (!settled()) fail(absent(rank), rank);
+    throw_if_aborted();
+  }
+
+  /// The rank's function has ended.
+  void leave(int rank) {
+    at(rank).returned_ = true;
+    crowd_.left();
+    { std::lock_guard lock(mutex_); }
+    tell_all();
+  }
+  int returned() {
+    int count = 0;
+    for (auto& each : ranks_) count += each.has_returned();
+    return count;
+  }
+
+  /// For one who watches the ranks: `changed` is signalled after abort() and leave().
+  std::mutex& mutex() { return mutex_; }
+  std::condition_variable& changed() { return changed_; }
+
+  /// "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3": those with chosen(rank_state).
+  template<class Chosen> std::string ranks_that(Chosen chosen) const {
+    std::string list;
+    int count = 0, last = -1;
+    for (int rank = 0; rank < size(); ++rank) {
+      if (!chosen(at(rank))) continue;
+      if (count++) list += (count > 2 ? ", " : "") + std::to_string(last);
+      last = rank;
+    }
+    return count == 1 ? spelled_rank(last) : "ranks " + list + " and " + std::to_string(last);
+  }
+
+  static constexpr int nobody = -1;
+
+ private:
+  static std::string with_rank(int rank, std::string_view why) {
+    auto const name = spelled_rank(rank);
+    bool const is_named = why.starts_with(name) && (why.size() == name.size() || !std::isdigit(static_cast<unsigned char>(why[name.size()])));
+    return rank == nobody || is_named ? std::string(why) : name + ": " + std::string(why);
+  }
+  void tell_all() noexcept {
+    for (auto& each : ranks_) each.wake();
+    changed_.notify_all();
+  }
+  void wait_for_exchanges() const {
+    for (auto& each : ranks_)
+      while (each.exchanging_) std::this_thread::yield();
+  }
+  bool someone_has_returned() { return returned() > 0; }
+
+  bool arrives_last(int rank, std::string_view digest, std::string& fault) {
+    std::lock_guard lock(mutex_);
+    at(rank).digest_ = digest;
+    at(rank).asked_ = true;
+    for (auto& each : ranks_)
+      if (!each.asked_) return false;
+    std::set<std::string_view> said;
+    for (auto& each : ranks_) said.insert(each.digest_), each.asked_ = false;
+    if (said.size() < 2) return true;
+    for (auto const text : said)
+      fault += (fault.empty() ? "the ranks do not agree on what to run: " : "; ") +
+               ranks_that([&](auto& each) { return each.digest_ == text; }) + " said \"" + std::string(text) + "\"";
+    fault += "; start every rank with one plan and one configuration";
+    return true;
+  }
+  std::string absent(int rank) {
+    std::lock_guard lock(mutex_);
+    return spelled_rank(rank) + " waited at start-up for " + ranks_that([](auto& each) { return !each.asked_; }) +
+           ", who did not come to agree on what to run within " + spelled_seconds(deadline_);
+  }
+
+  double const deadline_;
+  crowd crowd_;
+  std::deque<rank_state> ranks_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::atomic<bool> aborted_ = false;
+  std::string reason_;
+  int aborted_by_ = nobody;
+  std::atomic<std::uint64_t> rounds_ = 0;
+};
+
+}  // namespace pipewright::inline v0::in_process::detail
