@@ -47,7 +47,7 @@ TEST_CASE("a table as PyTorch writes it") {
   CHECK_FALSE(pw::has_transfers(t.orders.view()));
   CHECK(pw::stages_of(t.orders.view()) == 2);
   CHECK(pw::micro_batches_of(t.orders.view()) == 3);
-  CHECK(pw::placement_of(t.orders.view()) == std::vector{0, 1});
+  CHECK(pw::ranks_of_stages(t.orders.view()) == std::vector{0, 1});
   CHECK(pw::csv_of(t.orders.view()) == "0F0,0F1,0B0,0F2,0B1,0B2\n1F0,1B0,1F1,1B1,1F2,1B2\n");
 }
 
@@ -66,7 +66,7 @@ TEST_CASE("a V placement is read from where the actions stand") {
       "0F0,0F1,0F2,3F0,3I0,3W0,3F1,3I1,3W1,0F3,0I0,0W0,3F2,3I2,3W2,0I1,0W1,3F3,3I3,3W3,0I2,0W2,0I3,0W3\n"
       "1F0,2F0,1F1,2F1,2I0,2W0,1F2,1I0,1W0,2F2,2I1,2W1,1F3,1I1,1W1,2F3,2I2,2W2,1I2,2I3,1I3,1W2,2W3,1W3\n");
   CHECK(pw::stages_of(t.orders.view()) == 4);
-  CHECK(pw::placement_of(t.orders.view()) == std::vector{0, 1, 1, 0});
+  CHECK(pw::ranks_of_stages(t.orders.view()) == std::vector{0, 1, 1, 0});
 }
 
 TEST_CASE("blanks, byte order marks and lines") {
@@ -124,7 +124,7 @@ TEST_CASE("every schedule of the library goes there and back as CSV") {
         CHECK(pw::stages_of(t.orders.view()) == s.stages());
         CHECK(pw::micro_batches_of(t.orders.view()) == micro_batches);
         for (int stage = 0; stage < s.stages(); ++stage)
-          CHECK(pw::placement_of(t.orders.view())[static_cast<std::size_t>(stage)] == schedule::rank_of(s, stage));
+          CHECK(pw::ranks_of_stages(t.orders.view())[static_cast<std::size_t>(stage)] == schedule::rank_of(s, stage));
       }
   });
 }

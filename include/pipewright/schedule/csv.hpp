@@ -153,13 +153,12 @@ constexpr int stages_of(rows_view<action> orders) {
 /// M, the highest micro-batch of a table + 1.
 constexpr int micro_batches_of(rows_view<action> orders) {
   int micro_batches = 0;
-  for (std::size_t i = 0; i < orders.total(); ++i)
-    if (is_compute(orders.items[i].what)) micro_batches = std::max(micro_batches, orders.items[i].micro_batch + 1);
+  for (std::size_t i = 0; i < orders.total(); ++i) micro_batches = std::max(micro_batches, orders.items[i].micro_batch + 1);
   return micro_batches;
 }
 
 /// The rank of each stage, from where its first action stands; -1 for a stage without any.
-constexpr std::vector<int> placement_of(rows_view<action> orders) {
+constexpr std::vector<int> ranks_of_stages(rows_view<action> orders) {
   std::vector<int> rank_of_stage(static_cast<std::size_t>(stages_of(orders)), -1);
   for (int r = 0; r < orders.count; ++r)
     for (action const a : orders[r])
