@@ -11,6 +11,8 @@
 #include <pipewright/stage/fit.hpp>
 #include <pipewright/stage/layers.hpp>
 #include <pipewright/stage/parameters.hpp>
+#include <pipewright/stage/recompute.hpp>
+#include <pipewright/transport/parts.hpp>
 
 namespace pipewright::inline v0 {
 
@@ -43,7 +45,12 @@ template<class... Layers> consteval bool explain_chain() {
   static_assert(sizeof...(Layers) > 0, "pipewright: a chain has at least one layer; write chain{first, second, ...}");
   if constexpr (sizeof...(Layers) == 0) return false;
   else if constexpr (!(explain_stage<Layers>() && ...)) return false;
-  else
+  else if constexpr (!((recompute_mode_of<Layers>() == recompute_mode::never) && ...)) {
+    static_assert(((recompute_mode_of<Layers>() == recompute_mode::never) && ...),
+                  "pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and "
+                  "write recompute<chain<...>>, or recompute_each<mode>(stages) around a set of stages");
+    return false;
+  } else
     return []<std::size_t... I>(std::index_sequence<I...>) {
       using all = std::tuple<Layers...>;
       return (explain_fit<std::tuple_element_t<I, all>, static_cast<int>(I), std::tuple_element_t<I + 1, all>>() && ... && true);
@@ -99,6 +106,12 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
     std::tuple<typename Layers::saved...> layers;
     typename middle::template between<true> between;
     std::conditional_t<splits, typename middle::gradients_between, std::tuple<>> gradients_between;  ///< from I to W
+
+    void for_each_part(auto&& visit) requires(has_parts<std::tuple<typename Layers::saved...>> && has_parts<decltype(between)>) {
+      visit(layers);
+      visit(between);
+      if constexpr (has_parts<decltype(gradients_between)>) visit(gradients_between);
+    }
   };
   static constexpr bool keeps_input = pipewright::keeps_input<first>();
   static constexpr bool recomputable = (recomputable_stage<Layers> && ...);

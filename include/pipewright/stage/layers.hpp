@@ -2,28 +2,33 @@
 #pragma once
 
 #include <concepts>
-#include <utility>
+#include <type_traits>
 
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0 {
 
-/// A stage whose number of layers is part of its type: `static constexpr int layers`, a static function `layers()`, or
-/// neither, which means one.
+namespace detail {
+template<class S> concept has_constant_layers = requires { typename std::integral_constant<int, S::layers>; };
+template<class S> concept has_constant_layer_function = requires { typename std::integral_constant<int, S::layers()>; };
+template<class S> concept has_layer_function = requires(S const s) { { s.layers() } -> std::convertible_to<int>; };
+}  // namespace detail
+
+/// A stage whose number of layers is part of its type: `static constexpr int layers`, a static constexpr function
+/// `layers()`, or neither, which means one. Others have a member function `layers()`.
 template<class S>
-concept layers_known = requires { { S::layers } -> std::convertible_to<int>; } || requires { { S::layers() } -> std::convertible_to<int>; } ||
-    !requires(S const s) { s.layers(); };
+concept layers_known = detail::has_constant_layer_function<S> || !detail::has_layer_function<S>;
 
 /// How many layers of the model a stage is.
 template<class S> constexpr int layers_of(S const& stage) {
-  if constexpr (requires { { stage.layers() } -> std::convertible_to<int>; }) return stage.layers();
-  else if constexpr (requires { { S::layers } -> std::convertible_to<int>; }) return S::layers;
+  if constexpr (detail::has_layer_function<S>) return stage.layers();
+  else if constexpr (detail::has_constant_layers<S>) return S::layers;
   else return 1;
 }
 /// The same from the type alone.
 template<layers_known S> constexpr int layers_of() {
-  if constexpr (requires { { S::layers() } -> std::convertible_to<int>; }) return S::layers();
-  else if constexpr (requires { { S::layers } -> std::convertible_to<int>; }) return S::layers;
+  if constexpr (detail::has_constant_layer_function<S>) return S::layers();
+  else if constexpr (detail::has_constant_layers<S>) return S::layers;
   else return 1;
 }
 
