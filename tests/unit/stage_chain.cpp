@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdlib>
+#include <new>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include <pipewright/stage/any_stage.hpp>
 #include <pipewright/stage/chain.hpp>
+#include <pipewright/stage/repeated_layers.hpp>
 #include <support/toy_stages.hpp>
 
 namespace pw = pipewright;
 using toys::numbers;
+
+static int allocations = 0;
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* const p = std::malloc(size == 0 ? 1 : size)) return p;
+  throw std::bad_alloc{};
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 // 1. positives and negatives
 using row = pw::chain<toys::dense, toys::drop, toys::dense>;
@@ -121,4 +134,37 @@ TEST_CASE("gradients are made like the weights, and zero") {
     CHECK(!name.empty());
     for (double v : values) CHECK(v == 0);
   });
+}
+
+template<class S> int allocations_of_a_warm_step(S stage) {
+  pw::stage_context c;
+  typename S::weights w;
+  stage.initialize(c, w);
+  auto g = pw::make_gradients<S>(w);
+  numbers const x{1, 2}, dy{1, 1};
+  numbers y, dx;
+  typename S::saved s;
+  auto step = [&] {
+    stage.forward(c, w, x, y, s);
+    stage.backward(c, w, s, dy, dx, g);
+    if constexpr (pw::split_backward_stage<S>) {
+      stage.forward(c, w, x, y, s);
+      stage.backward_input(c, w, s, dy, dx);
+      stage.backward_weight(c, w, s, dy, g);
+    }
+  };
+  step();
+  int const before = allocations;
+  step();
+  return allocations - before;
+}
+
+TEST_CASE("combinators allocate nothing once their layers do not") {
+  CHECK(allocations_of_a_warm_step(pw::chain{toys::dense{}, toys::drop{}, toys::dense{}}) == 0);
+  CHECK(allocations_of_a_warm_step(pw::chain{toys::dense{}, toys::cube{}, toys::cube{}}) == 0);
+  CHECK(allocations_of_a_warm_step(pw::repeated_layers<toys::dense>(std::vector<toys::dense>(5))) == 0);
+  CHECK(allocations_of_a_warm_step(pw::any_stage<numbers, numbers, double>(pw::chain{toys::dense{}, toys::cube{}})) == 0);
+  int const before = allocations;
+  numbers some(3);
+  CHECK(allocations == before + 1);  // the count counts
 }
