@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include <support/miscounted.hpp>
 #include <support/serial_terms.hpp>
 
 /// Runs all ranks' programs with symbolic values in real buffers and weight copies, and compares what comes out with
@@ -26,7 +27,7 @@ class brute_force_run {
   /// Nothing, or what is broken first and where.
   std::string judge() {
     try {
-      count_actions();
+      if (auto const why = miscounted(p_); !why.empty()) throw fault{why};
       make_buffers();
       run();
       compare();
@@ -50,42 +51,6 @@ class brute_force_run {
                 write_instruction(current_) + ": " + why};
   }
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
-  // ---- rule by counting: each action once, on the rank of its stage -----------------------------------------------
-  void count_actions() {
-    if (p_.programs.size() != at(p_.ranks()) || p_.stages() != p_.facts.stages()) throw fault{"the tables do not fit the shape"};
-    std::map<std::tuple<kind, int, int>, int> count;
-    for (int r = 0; r < p_.ranks(); ++r)
-      for (auto const i : p_.programs[at(r)]) {
-        auto const text = write_instruction(i) + " on rank " + std::to_string(r) + ": ";
-        if (i.what.what >= kind::unshard) throw fault{text + "no such action in a program"};
-        if (i.what.stage >= p_.stages()) throw fault{text + "no such stage"};
-        if (i.what.micro_batch < 0 || i.what.micro_batch >= p_.micro_batches()) throw fault{text + "no such micro-batch"};
-        bool const of_another_rank = i.what.what == kind::post_facts || i.what.what == kind::wait_facts || i.what.what == kind::send_verdict;
-        if (!of_another_rank && p_.rank_of_stage[i.what.stage] != r) throw fault{text + "the stage stands elsewhere"};
-        if (++count[{i.what.what, i.what.stage, i.what.what == kind::update ? i.version : i.what.micro_batch}] > 1)
-          throw fault{text + "done twice"};
-      }
-    auto done = [&](kind k, int s, int m) { return count.contains({k, s, m}); };
-    for (int s = 0; s < p_.stages(); ++s) {
-      for (int m = 0; m < p_.micro_batches(); ++m) {
-        bool const whole = done(kind::backward, s, m), i = done(kind::backward_input, s, m), w = done(kind::backward_weight, s, m);
-        bool const right = p_.backward == pipewright::backward_form::none ? !whole && !i && !w : whole ? !i && !w : i && w;
-        bool const again = done(kind::recompute, s, m);
-        if (!done(kind::forward, s, m) || !right || again != runs_again(m))
-          throw fault{"stage " + std::to_string(s) + " micro-batch " + std::to_string(m) + ": actions are missing or too many"};
-      }
-      for (int v = 1; v <= p_.updates(); ++v)
-        if (!done(kind::update, s, v)) throw fault{"stage " + std::to_string(s) + ": update " + std::to_string(v) + " is missing"};
-    }
-  }
-  bool trains() const { return p_.backward != pipewright::backward_form::none; }
-  bool runs_again(int m) const {
-    using pipewright::recompute_mode;
-    if (!trains()) return false;
-    bool const last_of_batch = m % p_.facts.micro_batches == p_.facts.micro_batches - 1;
-    return p_.wants.recompute == recompute_mode::always || (p_.wants.recompute == recompute_mode::except_last && !last_of_batch);
-  }
 
   // ---- memory --------------------------------------------------------------------------------------------------------
   struct ring {
@@ -229,8 +194,16 @@ class brute_force_run {
   }
   value message_of(kind k, int s, int m) {
     switch (k) {
-      case kind::send_forward: return read(stages_[at(s)].output, m);
-      case kind::send_backward: return read(stages_[at(s)].input_gradient, m);
+      case kind::send_forward: {
+        value const made = read(stages_[at(s)].output, m);
+        if (!terms_.is_output(made, s, m)) broken("its output is not in the slot");
+        return made;
+      }
+      case kind::send_backward: {
+        value const made = read(stages_[at(s)].input_gradient, m);
+        if (!terms_.is_input_gradient(made, s, m)) broken("its input gradient is not in the slot");
+        return made;
+      }
       case kind::send_tied: return sum_of_gradients(s, batch_of(m));
       case kind::send_facts: return facts_of(rank_, batch_of(m));
       default: return verdict_at_the_root(batch_of(m));
@@ -268,13 +241,13 @@ class brute_force_run {
     value const w = weights_of(s, version), in = read(here.input, m);
     value const kept = terms_.saved(s, m, in, w), made = terms_.output(s, m, in, w);
     slot(here.saved, m) = kept;
-    if (trains() && p_.wants.recompute != pipewright::recompute_mode::never && !runs_again(m))
+    if (p_.trains() && p_.wants.recompute != pipewright::recompute_mode::never && !p_.runs_again(m))
       slot(here.last_saved, m / p_.facts.micro_batches) = terms_.activations(s, m, in, kept, w);
     if (s + 1 == p_.stages()) losses_[at(m)] = made;
     else if (p_.rank_of_stage[at(s) + 1] == rank_) slot(stages_[at(s) + 1].input, m) = made;
     else slot(here.output, m) = made;
     here.forward_done.insert(m);
-    if (trains()) peak_[at(rank_)] = std::max(peak_[at(rank_)], ++ranks_[at(rank_)].in_flight);
+    if (p_.trains()) peak_[at(rank_)] = std::max(peak_[at(rank_)], ++ranks_[at(rank_)].in_flight);
   }
   void recompute(int s, int m, int version) {
     auto& here = stages_[at(s)];
@@ -286,7 +259,7 @@ class brute_force_run {
     if (k == kind::backward_weight && !here.input_gradient_done.contains(m)) broken("its input gradient has not been made");
     training_terms::backward_reads reads{weights_of(s, version), read(here.input, m), read(here.saved, m), 0, 0};
     if (p_.wants.recompute != pipewright::recompute_mode::never)
-      reads.activations = runs_again(m) ? read(here.recomputed, m) : read(here.last_saved, m / p_.facts.micro_batches);
+      reads.activations = p_.runs_again(m) ? read(here.recomputed, m) : read(here.last_saved, m / p_.facts.micro_batches);
     if (s + 1 < p_.stages()) reads.output_gradient = read(here.output_gradient, m);
     if (k != kind::backward_weight) {
       here.input_gradient_done.insert(m);

@@ -28,8 +28,13 @@ struct program_set {
     using pipewright::weight_rule;
     return weights == weight_rule::stashing || weights == weight_rule::vertical_sync ? 1 : facts.micro_batches;
   }
-  int updates() const {
-    return backward == pipewright::backward_form::none ? 0 : micro_batches() / interval();
+  bool trains() const { return backward != pipewright::backward_form::none; }
+  int updates() const { return trains() ? micro_batches() / interval() : 0; }
+  /// Whether a micro-batch's forward runs a second time.
+  bool runs_again(int m) const {
+    using pipewright::recompute_mode;
+    bool const last_of_batch = m % facts.micro_batches == facts.micro_batches - 1;
+    return trains() && (wants.recompute == recompute_mode::always || (wants.recompute == recompute_mode::except_last && !last_of_batch));
   }
 };
 

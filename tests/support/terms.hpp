@@ -16,8 +16,11 @@ using value = int;
 class term_table {
  public:
   value operator()(std::vector<int> operation_and_operands) {
-    return numbers_.try_emplace(std::move(operation_and_operands), static_cast<int>(numbers_.size()) + 1).first->second;
+    auto const [at, fresh] = numbers_.try_emplace(std::move(operation_and_operands), static_cast<int>(numbers_.size()) + 1);
+    if (fresh) terms_.push_back(&at->first);
+    return at->second;
   }
+  std::vector<int> const& operation_and_operands(value v) const { return *terms_.at(static_cast<std::size_t>(v) - 1); }
 
  private:
   struct hash {
@@ -28,6 +31,7 @@ class term_table {
     }
   };
   std::unordered_map<std::vector<int>, value, hash> numbers_;
+  std::vector<std::vector<int> const*> terms_;
 };
 
 /// The operations of training, each of which tells apart everything that a real stage could make something of.
@@ -61,10 +65,17 @@ class training_terms {
   value updated(int s, value weights, value gradient, value tied_gradient, value verdict) {
     return make({11, s, weights, gradient, tied_gradient, verdict});
   }
+  /// Whether a value is some output (or input gradient) of that stage and micro-batch.
+  bool is_output(value v, int s, int m) const { return is(v, 2, s, m); }
+  bool is_input_gradient(value v, int s, int m) const { return is(v, 5, s, m); }
   /// A value that equals no other: a buffer that may be written at any moment.
   value unknown() { return make({12, ++unknowns_}); }
 
  private:
+  bool is(value v, int operation, int s, int m) const {
+    auto const& term = make.operation_and_operands(v);
+    return term[0] == operation && term[1] == s && term[2] == m;
+  }
   value list(int operation, std::vector<value> items) {
     items.insert(items.begin(), operation);
     return make(std::move(items));
