@@ -6,9 +6,11 @@ option(PIPEWRIGHT_SANITIZED_TESTS "Build the tests a second and third time: asan
 # Linked PRIVATE by examples and tests, never by the library.
 add_library(pipewright_developer INTERFACE)
 target_compile_options(pipewright_developer INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wcast-qual -Wold-style-cast
+  -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion -Wcast-qual -Wold-style-cast
   -Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi
-  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op>
+  # A counting operator new is not mismatched.
+  $<$<CXX_COMPILER_ID:GNU>:-Wshadow=local -Wduplicated-cond -Wlogical-op -Wno-mismatched-new-delete>
+  $<$<CXX_COMPILER_ID:Clang>:-Wshadow>
   $<$<BOOL:${PIPEWRIGHT_WERROR}>:-Werror>)
 
 # Every public header compiles alone: in the default build where CMAKE_VERIFY_INTERFACE_HEADER_SETS (preset dev).
