@@ -12,8 +12,8 @@ inline constexpr int chunks_of_the_shape = 0;
 
 /// Interleaved 1F1B (Megatron-LM, SC 2021) with a general micro-batch group size G: loop placement, V chunks a rank.
 /// In groups of G micro-batches, a chunk runs the group before the next chunk does. Rank r runs
-/// min((V-1)G + 2(P-1-r), MV) forwards first. Legal where M mod G is 0 or >= P, or G = M < P; by default the smallest
-/// such G >= min(P, M), PyTorch's wherever PyTorch accepts the shape. Bubble (P-1)(t_f+t_b)/V for M >= P, in flight
+/// min((V-1)G + 2(P-1-r), MV) forwards first. Legal where G >= P and M mod G is 0 or >= P, or G = M < P; by default the
+/// smallest such G, PyTorch's wherever PyTorch accepts the shape. Bubble (P-1)(t_f+t_b)/V for M >= P, in flight
 /// min(MV, (V-1)G + 2(P-1-r) + 1) chunks, one weight version.
 template<int V = chunks_of_the_shape> struct interleaved : schedule_defaults {
   static_assert(V != 1, "pipewright: interleaved<1> is not interleaved; choose flush, which is the same with one chunk a rank");
@@ -69,8 +69,8 @@ template<int V = chunks_of_the_shape> struct interleaved : schedule_defaults {
 
  private:
   static constexpr bool group_fits(shape s, int group) {
-    if (group < 1 || group > s.micro_batches) return false;
     if (s.micro_batches < s.ranks) return group == s.micro_batches;
+    if (group < s.ranks) return false;  // a chunk would come round before its first group has: deadlock, or a longer bubble
     int const rest = s.micro_batches % group;
     return rest == 0 || rest >= s.ranks;
   }

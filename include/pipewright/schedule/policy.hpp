@@ -47,7 +47,7 @@ constexpr char const* sentence(shape_rule r) {
     case shape_rule::chunks_of_the_type: return "interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V";
     case shape_rule::two_chunks_or_more: return "interleaved needs 2 or more chunks a rank; with one chunk choose flush";
     case shape_rule::group_fits:
-      return "interleaved needs a micro-batch group G with M mod G = 0 or M mod G >= P, and G = M where M < P";
+      return "interleaved needs a micro-batch group G >= P with M mod G = 0 or M mod G >= P, and G = M where M < P";
     case shape_rule::micro_batches_fill_the_pipeline:
       return "2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do not exist yet";
     case shape_rule::batches_only_in_a_stream: return "a synchronous plan holds one batch; only asynchronous schedules have several";
