@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes tests/gpt2/fixtures/*.safetensors: what Hugging Face's GPT-2 computes for small random models.
+
+Each file holds the weights, the tokens and targets, the logits, the loss and the gradient of every weight, computed in
+fp64 and stored in fp32 (so that the stored numbers are the true ones to fp32 rounding). The configuration stands in
+the file's metadata.
+
+Needs torch and transformers:  pip install torch transformers safetensors
+Usage: python3 make_fixtures.py [FOLDER]
+"""
+import pathlib
+import sys
+
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+# name: layers, width, heads, vocabulary, positions, sequences, length, tied head, targets left out, large weights
+CASES = {
+    "one_head": (1, 16, 1, 37, 11, 2, 7, False, 0, False),
+    "two_layers": (2, 24, 2, 61, 13, 3, 13, False, 3, False),
+    "tied": (2, 32, 4, 53, 9, 2, 9, True, 0, False),
+    "three_layers": (3, 40, 4, 97, 19, 1, 17, False, 0, False),
+    "large_weights": (2, 20, 4, 29, 16, 2, 15, True, 1, True),
+}
+
+
+def make(folder, name, seed):
+    layers, width, heads, vocabulary, positions, sequences, length, tied, left_out, large = CASES[name]
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            n_layer=layers, n_embd=width, n_head=heads, vocab_size=vocabulary, n_positions=positions,
+            embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0, tie_word_embeddings=tied, attn_implementation="eager",
+            bos_token_id=0, eos_token_id=0,
+        )
+    ).double()
+    with torch.no_grad():  # norms and biases too must not be trivial; fp32 values, so that the stored ones are exact
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith("bias"):
+                parameter.normal_(0.0, 0.1)
+            elif ".ln_" in parameter_name:
+                parameter.normal_(1.0, 0.2)
+            else:
+                parameter.normal_(0.0, 0.5 if large else 0.15)
+            parameter.copy_(parameter.float().double())
+    tokens = torch.randint(0, vocabulary, (sequences, length))
+    targets = torch.randint(0, vocabulary, (sequences, length))
+    targets.view(-1)[:left_out] = -100
+    logits = model(tokens).logits
+    loss = torch.nn.functional.cross_entropy(logits.view(-1, vocabulary), targets.view(-1))
+    loss.backward()
+
+    tensors = {"tokens": tokens.int(), "targets": targets.int(), "logits": logits.float(), "loss": loss.float().view(1)}
+    for parameter_name, parameter in model.named_parameters():
+        plain = parameter_name.removeprefix("transformer.")
+        tensors[plain] = parameter.float()
+        tensors["gradient." + plain] = parameter.grad.float()
+    metadata = dict(layers=layers, width=width, heads=heads, vocabulary=vocabulary, positions=positions, tied=int(tied))
+    save_file(
+        {key: value.detach().clone().contiguous() for key, value in tensors.items()},
+        folder / f"{name}.safetensors",
+        metadata={key: str(value) for key, value in metadata.items()},
+    )
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "fixtures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(CASES):
+        make(folder, name, seed)
+
+
+if __name__ == "__main__":
+    main()
