@@ -20,7 +20,7 @@ template<class S> consteval bool explain_recompute() {
 
 namespace detail {
 template<class Stage, recompute_mode Mode> struct recomputed : Stage {
-  static_assert(explain_recompute<Stage>() || true);
+  static_assert(explain_recompute<Stage>() || true);  // it says so itself
   static constexpr recompute_mode recompute = Mode;
 };
 }  // namespace detail

