@@ -101,11 +101,15 @@ class brute_force_run {
     if (r.slots.empty()) broken("it has no buffer");
     return r.slots[at(key) % r.slots.size()];
   }
-  value read(ring& r, int key) const {
+  using of_stage_and_micro_batch = bool (training_terms::*)(value, int, int) const;
+  /// What stands in a slot, which must be what the reader's name says; from which weights and inputs shows at the end.
+  value read(ring& r, int key, of_stage_and_micro_batch named, int s, int m) const {
     value const v = slot(r, key);
-    if (v == 0) broken("it reads what nobody has written");
+    if (v == 0 || !(terms_.*named)(v, s, m)) broken("it reads a slot that does not hold what it names");
     return v;
   }
+  value input_of(int s, int m) { return read(stages_[at(s)].input, m, &training_terms::is_output, s - 1, m); }
+  value saved_of(int s, int m) { return read(stages_[at(s)].saved, m, &training_terms::is_saved, s, m); }
   value weights_of(int s, int version) const {
     auto const& memory = stages_[at(s)];
     auto const& copy = memory.weights[at(std::max(0, version)) % memory.weights.size()];
@@ -194,16 +198,8 @@ class brute_force_run {
   }
   value message_of(kind k, int s, int m) {
     switch (k) {
-      case kind::send_forward: {
-        value const made = read(stages_[at(s)].output, m);
-        if (!terms_.is_output(made, s, m)) broken("its output is not in the slot");
-        return made;
-      }
-      case kind::send_backward: {
-        value const made = read(stages_[at(s)].input_gradient, m);
-        if (!terms_.is_input_gradient(made, s, m)) broken("its input gradient is not in the slot");
-        return made;
-      }
+      case kind::send_forward: return read(stages_[at(s)].output, m, &training_terms::is_output, s, m);
+      case kind::send_backward: return read(stages_[at(s)].input_gradient, m, &training_terms::is_input_gradient, s, m);
       case kind::send_tied: return sum_of_gradients(s, batch_of(m));
       case kind::send_facts: return facts_of(rank_, batch_of(m));
       default: return verdict_at_the_root(batch_of(m));
@@ -238,7 +234,7 @@ class brute_force_run {
   void forward(int s, int m, int version) {
     auto& here = stages_[at(s)];
     if (s == 0) slot(here.input, m) = terms_.input(m);
-    value const w = weights_of(s, version), in = read(here.input, m);
+    value const w = weights_of(s, version), in = input_of(s, m);
     value const kept = terms_.saved(s, m, in, w), made = terms_.output(s, m, in, w);
     slot(here.saved, m) = kept;
     if (p_.trains() && p_.wants.recompute != pipewright::recompute_mode::never && !p_.runs_again(m))
@@ -251,16 +247,17 @@ class brute_force_run {
   }
   void recompute(int s, int m, int version) {
     auto& here = stages_[at(s)];
-    slot(here.recomputed, m) = terms_.activations(s, m, read(here.input, m), read(here.saved, m), weights_of(s, version));
+    slot(here.recomputed, m) = terms_.activations(s, m, input_of(s, m), saved_of(s, m), weights_of(s, version));
   }
   void backward(kind k, int s, int m, int version) {
     auto& here = stages_[at(s)];
     if (!here.forward_done.contains(m)) broken("its forward has not run");
     if (k == kind::backward_weight && !here.input_gradient_done.contains(m)) broken("its input gradient has not been made");
-    training_terms::backward_reads reads{weights_of(s, version), read(here.input, m), read(here.saved, m), 0, 0};
+    training_terms::backward_reads reads{weights_of(s, version), input_of(s, m), saved_of(s, m), 0, 0};
     if (p_.wants.recompute != pipewright::recompute_mode::never)
-      reads.activations = p_.runs_again(m) ? read(here.recomputed, m) : read(here.last_saved, m / p_.facts.micro_batches);
-    if (s + 1 < p_.stages()) reads.output_gradient = read(here.output_gradient, m);
+      reads.activations = p_.runs_again(m) ? read(here.recomputed, m, &training_terms::is_activations, s, m)
+                                           : read(here.last_saved, m / p_.facts.micro_batches, &training_terms::is_activations, s, m);
+    if (s + 1 < p_.stages()) reads.output_gradient = read(here.output_gradient, m, &training_terms::is_input_gradient, s + 1, m);
     if (k != kind::backward_weight) {
       here.input_gradient_done.insert(m);
       if (s > 0) {

@@ -65,13 +65,19 @@ class training_terms {
   value updated(int s, value weights, value gradient, value tied_gradient, value verdict) {
     return make({11, s, weights, gradient, tied_gradient, verdict});
   }
-  /// Whether a value is some output (or input gradient) of that stage and micro-batch.
-  bool is_output(value v, int s, int m) const { return is(v, 2, s, m); }
+  /// Whether a value was made by an operation for that stage and micro-batch, from whatever.
+  bool is_output(value v, int s, int m) const { return is(v, 2, s, m) || (s == -1 && is_input(v, m)); }
+  bool is_saved(value v, int s, int m) const { return is(v, 3, s, m); }
+  bool is_activations(value v, int s, int m) const { return is(v, 4, s, m); }
   bool is_input_gradient(value v, int s, int m) const { return is(v, 5, s, m); }
   /// A value that equals no other: a buffer that may be written at any moment.
   value unknown() { return make({12, ++unknowns_}); }
 
  private:
+  bool is_input(value v, int m) const {
+    auto const& term = make.operation_and_operands(v);
+    return term[0] == 0 && term[1] == m;
+  }
   bool is(value v, int operation, int s, int m) const {
     auto const& term = make.operation_and_operands(v);
     return term[0] == operation && term[1] == s && term[2] == m;

@@ -98,13 +98,13 @@ TEST_CASE("feasible: backward before forward, input that nobody made") {
   finds(p, "1B1 v0: its forward has not run");
   p = flush_by_hand();
   std::swap(p.programs[0][1], p.programs[0][2]);
-  finds(p, "0SEND_F0: it reads what nobody has written");
+  finds(p, "0SEND_F0: it reads a slot that does not hold what it names");
 }
 
 TEST_CASE("channels: another order is other data") {
   auto p = flush_by_hand();
   std::swap(p.programs[1][0], p.programs[1][1]);  // posts in another order than sends
-  finds(p, "not the serial run's");
+  finds(p, "1F0 v0: it reads a slot that does not hold what it names");
   p = flush_by_hand();
   p.programs[1].erase(p.programs[1].begin() + 1);  // never posted
   finds(p, "waits for what was not posted");
@@ -123,7 +123,7 @@ TEST_CASE("deadlock: a receive just before its use") {
 TEST_CASE("memory: a slot that is needed twice") {
   auto p = flush_by_hand();
   p.slots[0] = everywhere(1);
-  finds(p, "not the serial run's");
+  finds(p, "0B0 v0: it reads a slot that does not hold what it names");
   p = flush_by_hand();
   p.slots[1].input = 1;  // the second post may write where the first one's message has landed
   finds(p, "something else was written where the message landed");

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <laws/schedule.hpp>
 #include <pipewright/schedule/named.hpp>
+#include <support/more_schedules.hpp>
 
 namespace pw = pipewright;
 
 TEST_CASE_TEMPLATE("every schedule keeps the laws", Policy, pw::sequential, pw::gpipe, pw::one_f_one_b,
                    pw::one_f_one_b_vertical_sync, pw::two_buffered, pw::flush, pw::forward_only, pw::interleaved<2>,
                    pw::interleaved<3>, pw::interleaved<>) {
+  laws::schedule<Policy>();
+}
+
+TEST_CASE_TEMPLATE("so do schedules of other kinds", Policy, support::descending_gpipe, support::zero_bubble_h1,
+                   support::breadth_first_v) {
   laws::schedule<Policy>();
 }
 

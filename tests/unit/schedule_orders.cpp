@@ -3,6 +3,7 @@
 #include <array>
 
 #include <pipewright/schedule/named.hpp>
+#include <support/more_schedules.hpp>
 #include <support/order_rules.hpp>
 #include <support/twice.hpp>
 
@@ -63,6 +64,8 @@ TEST_CASE("golden texts") {
       "0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3", p2(4), 0));
   PIPEWRIGHT_TWICE(reads<pw::interleaved<2>>(
       "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3", p2(4), 1));
+  PIPEWRIGHT_TWICE(reads<support::zero_bubble_h1>("0F0 0F1 0I0 0W0 0F2 0I1 0W1 0F3 0I2 0W2 0I3 0W3", p2(4), 0));
+  PIPEWRIGHT_TWICE(reads<support::zero_bubble_h1>("1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1F3 1I3 1W2 1W3", p2(4), 1));
   PIPEWRIGHT_TWICE(!reads<pw::interleaved<2>>(
       "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B3 1B2", p2(4), 1));  // this test can fail
 
