@@ -24,8 +24,8 @@ class channel_table {
       gradient_into_[s] = s + 1 == stages ? -1 : find_or_add(rank_of_stage[s + 1], rank_of_stage[s], traffic::gradient);
     }
     if (wants.tied()) {
-      tied_up_ = find_or_add(rank_of_stage[wants.tied_first], rank_of_stage[wants.tied_second], traffic::step);
-      tied_down_ = find_or_add(rank_of_stage[wants.tied_second], rank_of_stage[wants.tied_first], traffic::step);
+      tied_up_ = find_or_add(rank_of_stage[wants.tied_first], rank_of_stage[wants.tied_second], traffic::tied_gradient);
+      tied_down_ = find_or_add(rank_of_stage[wants.tied_second], rank_of_stage[wants.tied_first], traffic::tied_gradient);
     }
     if (wants.step_facts)
       for (int r = 0; r < ranks; ++r) {

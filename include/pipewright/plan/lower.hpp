@@ -79,7 +79,7 @@ class program_writer {
     auto act = [&](kind what, int stage, int micro_batch, int version = 0) {
       emit(instruction{make_action(what, stage, micro_batch), version});
     };
-    post_exchange(act);
+    for (int ahead = 0; ahead < exchange_window(plan_.weights, plan_.facts); ++ahead) post_exchange(act, ahead);
     std::size_t posted = 0;
     for (std::size_t at = 0; at < order.size(); ++at) {
       action const a = order[at];
@@ -119,10 +119,10 @@ class program_writer {
   /// The norm counts a tied weight once, at its first stage, and only after both halves of its gradient are summed.
   constexpr bool facts_follow_the_tie() const { return tied_stage() >= 0 && tied_stage() == plan_.wants.tied_first; }
 
-  /// Receives of the next update's exchange are posted as soon as their slots are free.
-  constexpr void post_exchange(auto& act) const {
-    if (!exchanges() || updated_ >= batches_) return;
-    int const m = last_of(updated_);
+  /// Receives of an update's exchange are posted as soon as their slots are free.
+  constexpr void post_exchange(auto& act, int batch) const {
+    if (!exchanges() || batch >= batches_) return;
+    int const m = last_of(batch);
     if (tied_stage() >= 0) act(kind::post_tied, tied_stage(), m);
     if (!plan_.wants.step_facts) return;
     if (rank_ == root()) {
@@ -160,7 +160,7 @@ class program_writer {
     }
     ++updated_;
     for (int i = 0; i < held_; ++i) act(kind::update, own_[static_cast<std::size_t>(i)], m, updated_);
-    post_exchange(act);
+    post_exchange(act, updated_ - 1 + exchange_window(plan_.weights, plan_.facts));
   }
 
   plan_view const& plan_;

@@ -47,7 +47,7 @@ struct stage_meters {
 /// `ring` is a pointer to member of slot_depths, `key` what its slots are keyed by. The one place that knows lifetimes.
 constexpr void for_each_lifetime(plan_view const& p, int rank, action a, auto&& begin, auto&& end) {
   int const s = a.stage, m = a.micro_batch, stages = p.stages();
-  recompute_mode const mode = p.wants.recompute;
+  recompute_mode const mode = p.backward == backward_form::none ? recompute_mode::never : p.wants.recompute;
   auto here = [&](int stage) { return p.rank_of_stage[stage] == rank; };
   auto end_of_backward = [&] {
     end(&slot_depths::input, s, m);

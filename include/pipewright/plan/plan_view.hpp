@@ -100,6 +100,12 @@ constexpr int version_bound(weight_rule rule, shape s, int rank) {
   return 1;
 }
 
+/// How many updates' exchanges (ties, facts) may be under way on a rank: their receives are posted that far ahead. In a
+/// stream the exchange waits until a forward needs its update, so that no rank stands still for it.
+constexpr int exchange_window(weight_rule rule, shape s) {
+  return rule == weight_rule::vertical_sync ? s.ranks : rule == weight_rule::double_buffered ? 2 : 1;
+}
+
 /// Whether a micro-batch's forward is run a second time.
 constexpr bool is_recomputed(recompute_mode mode, shape s, int micro_batch) {
   return mode == recompute_mode::always ||

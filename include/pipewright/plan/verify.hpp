@@ -28,18 +28,22 @@ class prover {
     }
     owner_ = block<int>(ring_first_[size(stages_)]);
     for (int r = 0; r < p.facts.ranks; ++r)
-      for (instruction const i : program_[r])
-        if (is_post(i.what.what) || is_receive(i.what.what))
-          if (int const c = i.what.stage < stages_ ? channels_.of(i.what) : -1; c >= 0) ++first_post_[size(c) + 1];
+      for (instruction const in : program_[r])
+        if (is_post(in.what.what) || is_receive(in.what.what))
+          if (int const c = in.what.stage < stages_ ? channels_.of(in.what) : -1; c >= 0) ++first_post_[size(c) + 1];
     for (int c = 0; c < channels_.count(); ++c) first_post_[size(c) + 1] += first_post_[size(c)];
     posts_ = block<action>(first_post_[size(channels_.count())]);
   }
 
+  /// Runs programs to their end and judges what they leave behind.
   constexpr verdict run() {
+    verdict const found = run_to_the_last();
+    return found.ok() ? at_the_end() : found;
+  }
+
+  /// Runs programs to their end, which may be the middle of a stream.
+  constexpr verdict run_to_the_last() {
     int const ranks = plan_.facts.ranks;
-    for (int r = 0; r < ranks; ++r)
-      if (plan_.backward != backward_form::none && plan_.weight_buffers[r] > version_bound(plan_.weights, plan_.facts, r))
-        return {rule::weights, r, 0, program_.length(r) > 0 ? program_.begin_of(r)->what : action{}};
     for (int r = 0; r < ranks; ++r) wake(r);
     while (waiting_ > 0) {
       int const r = queue_[size(head_)];
@@ -57,13 +61,57 @@ class prover {
     }
     for (int r = 0; r < ranks; ++r)
       if (at_[size(r)] < program_.length(r)) return {rule::deadlock, r, at_[size(r)], program_.begin_of(r)[at_[size(r)]].what};
-    return at_the_end();
+    return sound;
+  }
+
+  /// Whether all that the future depends on (what is done of each micro-batch, what slots hold, what is posted, which
+  /// versions exist) is as it was in `earlier`, `micro_batches` and `updates` later. Both have run to the last.
+  constexpr bool repeats(prover const& earlier, int micro_batches, int updates) const {
+    auto later = [&](action a) { return make_action(a.what, a.stage, a.micro_batch + micro_batches); };
+    for (int s = 0; s < stages_; ++s) {
+      if (newest_[size(s)] != earlier.newest_[size(s)] + updates || exchanged_[size(s)] != shifted(earlier.exchanged_[size(s)], updates))
+        return false;
+      for (int m = 0; m + micro_batches < total_; ++m) {
+        std::size_t const then = size(s) * size(total_) + size(m), now = then + size(micro_batches);
+        std::uint32_t const seen = earlier.state_[then];
+        if (state_[now] != seen) return false;
+        if (seen & f_done && !(seen & w_done) && version_[now] != earlier.version_[then] + updates) return false;
+      }
+      for (int b = 0; b + updates < updates_; ++b)
+        if (finished_[size(s) * size(updates_) + size(b + updates)] != earlier.finished_[size(s) * size(updates_) + size(b)]) return false;
+      for (auto ring : rings) {
+        int const depth = plan_.slots[s].*ring;
+        int const by = ring == &slot_depths::gradients ? updates : ring == &slot_depths::last_saved ? micro_batches / plan_.facts.micro_batches : micro_batches;
+        for (int index = 0; index < depth; ++index) {
+          int const was = earlier.owner_[earlier.slot(ring, s, index)];
+          if (owner_[slot(ring, s, (index + by) % depth)] != (was == 0 ? 0 : was + by)) return false;
+        }
+      }
+    }
+    for (int r = 0; r < plan_.facts.ranks; ++r)
+      if (registered_[size(r)] || earlier.registered_[size(r)] || facts_[size(r)] != shifted(earlier.facts_[size(r)], updates) ||
+          verdicts_[size(r)] != shifted(earlier.verdicts_[size(r)], updates))
+        return false;
+    for (int c = 0; c < channels_.count(); ++c) {
+      std::size_t const open = posted_[size(c)] - sent_[size(c)];
+      if (open != earlier.posted_[size(c)] - earlier.sent_[size(c)]) return false;
+      for (std::size_t k = 0; k < open; ++k)
+        if (posts_[first_post_[size(c)] + sent_[size(c)] + k] != later(earlier.posts_[earlier.first_post_[size(c)] + earlier.sent_[size(c)] + k]))
+          return false;
+    }
+    return true;
   }
 
  private:
+  static constexpr int slot_depths::*const rings[] = {
+      &slot_depths::input, &slot_depths::saved, &slot_depths::recomputed, &slot_depths::last_saved,
+      &slot_depths::output, &slot_depths::output_gradient, &slot_depths::input_gradient, &slot_depths::gradients};
+  /// A count of exchanges, later by some updates; 0 where there is no such exchange.
+  static constexpr int shifted(int count, int updates) { return count == 0 ? 0 : count + updates; }
+
   enum class outcome : bool { done, blocked };
   enum bit : std::uint32_t {
-    f = 1, i = 2, w = 4, recomputed = 8,                          // computed
+    f_done = 1, i_done = 2, w_done = 4, r_done = 8,               // computed
     posted_f = 16, landed_f = 32, waited_f = 64, sent_f = 128,    // the input's way here, the output's way on
     posted_b = 256, landed_b = 512, waited_b = 1024, sent_b = 2048,
   };
@@ -102,21 +150,21 @@ class prover {
     std::uint32_t& seen = state(s, m);
     bool const last = s + 1 == stages_;
     if (a.what == kind::forward) {
-      if (seen & f) return fail(rule::complete);
-      if (s > 0 && !(here(s - 1, r) ? state(s - 1, m) & f : seen & waited_f)) return fail(rule::feasible);
-      seen |= f;
+      if (seen & f_done) return fail(rule::complete);
+      if (s > 0 && !(here(s - 1, r) ? state(s - 1, m) & f_done : seen & waited_f)) return fail(rule::feasible);
+      seen |= f_done;
       version_[size(s) * size(total_) + size(m)] = in.version;
       if (in.version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
     } else if (a.what == kind::recompute) {
-      if (!is_recomputed(plan_.wants.recompute, plan_.facts, m) || seen & recomputed || !(seen & f) || seen & (i | w))
+      if (!is_recomputed(plan_.wants.recompute, plan_.facts, m) || seen & r_done || !(seen & f_done) || seen & (i_done | w_done))
         return fail(rule::complete);
-      seen |= recomputed;
+      seen |= r_done;
     } else {
-      std::uint32_t const gives = a.what == kind::backward ? i | w : a.what == kind::backward_input ? i : w;
-      if (plan_.backward == backward_form::none || !(seen & f) || seen & gives || (gives == w && !(seen & i)))
+      std::uint32_t const gives = a.what == kind::backward ? i_done | w_done : a.what == kind::backward_input ? i_done : w_done;
+      if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives || (gives == w_done && !(seen & i_done)))
         return fail(rule::complete);
-      if (is_recomputed(plan_.wants.recompute, plan_.facts, m) && !(seen & recomputed)) return fail(rule::complete);
-      if (gives & i && !last && !(here(s + 1, r) ? state(s + 1, m) & i : seen & waited_b)) return fail(rule::feasible);
+      if (is_recomputed(plan_.wants.recompute, plan_.facts, m) && !(seen & r_done)) return fail(rule::complete);
+      if (gives & i_done && !last && !(here(s + 1, r) ? state(s + 1, m) & i_done : seen & waited_b)) return fail(rule::feasible);
       seen |= gives;
     }
     if (in.version != version_[size(s) * size(total_) + size(m)] || in.version > newest_[size(s)] ||
@@ -132,18 +180,33 @@ class prover {
     int const batch = newest;
     if (batch >= updates_ || in.what.micro_batch != (batch + 1) * interval_ - 1) return fail(rule::weights);
     if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_) return fail(rule::weights);
-    needs const w = plan_.wants;
-    if (w.tied() && (s == w.tied_first || s == w.tied_second) && !same_rank(w.tied_first, w.tied_second) &&
-        exchanged_[size(s)] != batch + 1)
-      return fail(rule::feasible);
-    if (w.step_facts && !here(0, r) && verdicts_[size(r)] != batch + 1) return fail(rule::feasible);
-    if (w.step_facts && here(0, r))
-      for (int other = 0; other < plan_.facts.ranks; ++other)
-        if (other != r && facts_[size(other)] != batch + 1) return fail(rule::feasible);
+    if (is_tied_apart(s) && exchanged_[size(s)] != batch + 1) return fail(rule::feasible);
+    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[size(r)] == batch + 1)) return fail(rule::feasible);
     newest = in.version;
     return touch_slots(r, in.what);
   }
-  constexpr bool same_rank(int a, int b) const { return plan_.rank_of_stage[a] == plan_.rank_of_stage[b]; }
+
+  /// Whether a stage shares a weight with a stage of another rank.
+  constexpr bool is_tied_apart(int s) const {
+    needs const wants = plan_.wants;
+    return wants.tied() && (s == wants.tied_first || s == wants.tied_second) &&
+        plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second];
+  }
+  /// Whether all of a rank's gradients of a batch are complete, a tied one with its twin's share where the rank's facts
+  /// count it.
+  constexpr bool facts_are_ready(int r, int batch) const {
+    for (int s = 0; s < stages_; ++s)
+      if (here(s, r) && (finished_[size(s) * size(updates_) + size(batch)] != interval_ ||
+                         (is_tied_apart(s) && s == plan_.wants.tied_first && exchanged_[size(s)] <= batch)))
+        return false;
+    return true;
+  }
+  constexpr bool root_knows_all(int batch) const {
+    int const root = plan_.rank_of_stage[0];
+    for (int other = 0; other < plan_.facts.ranks; ++other)
+      if (other != root && facts_[size(other)] <= batch) return false;
+    return facts_are_ready(root, batch);
+  }
 
   /// SEND, RECV, POST and WAIT of activations and gradients.
   constexpr outcome transfer(int r, action const a) {
@@ -155,7 +218,7 @@ class prover {
     std::uint32_t& seen = state(s, m);
     if (is_send(a.what)) {
       if (seen & (of_forward ? sent_f : sent_b)) return fail(rule::complete);
-      if (!(seen & (of_forward ? f : i))) return fail(rule::feasible);
+      if (!(seen & (of_forward ? f_done : i_done))) return fail(rule::feasible);
       if (!meet(c, a)) return outcome::blocked;
       if (fault_ != rule::none) return outcome::done;
       seen |= of_forward ? sent_f : sent_b;
@@ -182,23 +245,27 @@ class prover {
     return outcome::done;
   }
 
+  constexpr bool is_first_of_its_rank(int s) const {
+    for (int before = 0; before < s; ++before)
+      if (plan_.rank_of_stage[before] == plan_.rank_of_stage[s]) return false;
+    return true;
+  }
+
   /// SEND, POST and WAIT between a batch's last backward and its update.
   constexpr outcome exchange(int r, action const a) {
-    int const c = channels_.of(a), s = a.stage, root = plan_.rank_of_stage[0];
+    bool const tied = a.what <= kind::wait_tied, facts = !tied && a.what <= kind::wait_facts;
+    int const s = a.stage;
+    if (tied ? !is_tied_apart(s) || !here(s, r) : !plan_.wants.step_facts || !is_first_of_its_rank(s)) return fail(rule::placement);
+    int const c = channels_.of(a);
     if (c < 0 || (a.micro_batch + 1) % interval_ != 0) return fail(rule::channels);
     channel_key const key = channels_.key(c);
     if (r != (is_send(a.what) ? key.source : key.destination)) return fail(rule::placement);
     int const batch = a.micro_batch / interval_;
-    bool const tied = a.what <= kind::wait_tied, facts = !tied && a.what <= kind::wait_facts;
-    int const peer = plan_.rank_of_stage[s];
     if (is_send(a.what)) {
-      if (!facts && !tied)
-        for (int other = 0; other < plan_.facts.ranks; ++other)
-          if (other != root && facts_[size(other)] <= batch) return fail(rule::feasible);
-      if (facts || tied)
-        for (int stage = 0; stage < stages_; ++stage)
-          if (here(stage, r) && (facts || stage == s) && finished_[size(stage) * size(updates_) + size(batch)] != interval_)
-            return fail(rule::feasible);
+      if (!(tied        ? finished_[size(s) * size(updates_) + size(batch)] == interval_
+                : facts ? facts_are_ready(r, batch)
+                        : root_knows_all(batch)))
+        return fail(rule::feasible);
       if (!meet(c, a)) return outcome::blocked;
       wake(key.destination);
       return outcome::done;
@@ -207,7 +274,7 @@ class prover {
       post(c, a);
       return outcome::done;
     }
-    int& done = tied ? exchanged_[size(s)] : facts ? facts_[size(peer)] : verdicts_[size(r)];
+    int& done = tied ? exchanged_[size(s)] : facts ? facts_[size(plan_.rank_of_stage[s])] : verdicts_[size(r)];
     if (done != batch) return fail(rule::complete);
     if (!landed_on(c, a)) return outcome::blocked;
     if (fault_ != rule::none) return outcome::done;
@@ -259,38 +326,36 @@ class prover {
         [&](int slot_depths::*ring, int s, int key) {
           int const depth = plan_.slots[s].*ring;
           if (depth <= 0) return void(fail(rule::memory));
-          int& owner = slot(ring, s, key % depth);
+          int& owner = owner_[slot(ring, s, key % depth)];
           if (owner != 0 && !(ring == &slot_depths::gradients && owner == key + 1)) return void(fail(rule::memory));
           owner = key + 1;
         },
         [&](int slot_depths::*ring, int s, int key) {
           int const depth = plan_.slots[s].*ring;
           if (depth <= 0) return void(fail(rule::memory));
-          int& owner = slot(ring, s, key % depth);
+          int& owner = owner_[slot(ring, s, key % depth)];
           if (owner != key + 1) return void(fail(rule::memory));
           owner = 0;
         });
     return outcome::done;
   }
-  constexpr int& slot(int slot_depths::*ring, int s, int index) {
-    slot_depths const& d = plan_.slots[s];
+  constexpr std::size_t slot(int slot_depths::*ring, int s, int index) const {
     std::size_t at = ring_first_[size(s)] + size(index);
-    for (auto before : {&slot_depths::input, &slot_depths::saved, &slot_depths::recomputed, &slot_depths::last_saved, &slot_depths::output,
-                        &slot_depths::output_gradient, &slot_depths::input_gradient, &slot_depths::gradients}) {
+    for (auto before : rings) {
       if (before == ring) break;
-      at += size(d.*before);
+      at += size(plan_.slots[s].*before);
     }
-    return owner_[at];
+    return at;
   }
 
   constexpr verdict at_the_end() {
     int const batches = plan_.backward == backward_form::none ? 0 : updates_;
-    std::uint32_t const all = batches == 0 ? f : f | i | w;
+    std::uint32_t const all = batches == 0 ? f_done : f_done | i_done | w_done;
     for (int s = 0; s < stages_; ++s) {
       int const r = plan_.rank_of_stage[s], end = program_.length(r);
       for (int m = 0; m < total_; ++m)
         if (std::uint32_t const seen = state(s, m); (seen & all) != all) {
-          kind const missing = !(seen & f) ? kind::forward : seen & i ? kind::backward_weight : kind::backward;
+          kind const missing = !(seen & f_done) ? kind::forward : seen & i_done ? kind::backward_weight : kind::backward;
           return {rule::complete, r, end, make_action(missing, s, m)};
         }
       if (newest_[size(s)] != batches) return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};

@@ -80,9 +80,9 @@ constexpr bool gives_input_gradient(kind k) { return k == kind::backward || k ==
 constexpr bool gives_weight_gradient(kind k) { return k == kind::backward || k == kind::backward_weight; }
 
 /// What travels on a channel.
-enum class traffic : std::uint8_t { activation, gradient, step };
+enum class traffic : std::uint8_t { activation, gradient, tied_gradient, step };
 constexpr traffic traffic_of(kind k) {
-  return k >= kind::send_tied ? traffic::step : k >= kind::send_backward ? traffic::gradient : traffic::activation;
+  return k >= kind::send_facts ? traffic::step : k >= kind::send_tied ? traffic::tied_gradient : k >= kind::send_backward ? traffic::gradient : traffic::activation;
 }
 
 /// A directed first-in-first-out channel between two ranks for one kind of traffic.

@@ -114,8 +114,10 @@ constexpr bool is_stream(weight_rule r) { return r != weight_rule::synchronous; 
 /// The shape with everything filled in that was left to the policy.
 template<schedule_policy P> constexpr shape complete(shape s) { return P::complete(s); }
 
-/// Judges a shape under a policy, general rules first. `s` is complete.
-template<schedule_policy P> constexpr shape_fault check_shape(shape s) {
+namespace detail {
+
+/// The first rule that a shape breaks, general rules first, with that rule mended.
+template<schedule_policy P> constexpr shape_fault first_shape_fault(shape s) {
   auto at_least = [](int value, int least) { return value < least ? least : value; };
   shape nearest = s;
   nearest.ranks = at_least(s.ranks, 1);
@@ -138,6 +140,16 @@ template<schedule_policy P> constexpr shape_fault check_shape(shape s) {
     return {shape_rule::batches_only_in_a_stream, nearest};
   }
   return P::check(s);
+}
+
+}  // namespace detail
+
+/// Judges a shape under a policy: the first rule that it breaks and the nearest shape that breaks none. `s` is complete.
+template<schedule_policy P> constexpr shape_fault check_shape(shape s) {
+  shape_fault result = detail::first_shape_fault<P>(s);
+  if (!result.ok())
+    for (shape_fault next = result; !next.ok(); next = detail::first_shape_fault<P>(result.nearest)) result.nearest = next.nearest;
+  return result;
 }
 
 }  // namespace pipewright::inline v0
