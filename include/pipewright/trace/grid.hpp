@@ -2,11 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include <pipewright/plan/simulate.hpp>
+#include <pipewright/plan/steady.hpp>
 #include <pipewright/trace/chart.hpp>
 
 namespace pipewright::inline v0 {
@@ -22,55 +22,25 @@ inline costs<double> unit_costs(plan_view const& p) {
   return cost;
 }
 
-/// The beginning of a stream as a plan that ends after `batches` batches, and how many compute actions of each rank the
-/// stream would run before the first action that is left out.
-struct stream_head {
-  rows<instruction> programs;
-  std::vector<int> before_cut;
-};
-
-inline stream_head head_of(plan_view const& p, int batches) {
-  int const total = batches * p.facts.micro_batches;
-  std::vector<std::vector<instruction>> kept(static_cast<std::size_t>(p.facts.ranks));
-  stream_head head;
-  std::size_t sum = 0;
-  for (int r = 0; r < p.facts.ranks; ++r) {
-    auto& row = kept[static_cast<std::size_t>(r)];
-    int missing = 0, before_cut = -1, computed = 0;  // compute actions still to come
-    for (int s = 0; s < p.stages(); ++s) missing += (p.rank_of_stage[s] == r) * total * (p.backward == backward_form::split ? 3 : 2);
-    for (long long at = 0; missing > 0; ++at) {
-      instruction const i = p.at(r, at);
-      if (is_compute(i.what.what) && i.what.micro_batch >= total && before_cut < 0) before_cut = computed;
-      if (i.what.micro_batch >= total) continue;
-      row.push_back(i);
-      computed += is_compute(i.what.what);
-      missing -= is_compute(i.what.what) && i.what.what != kind::recompute;
-    }
-    head.before_cut.push_back(before_cut < 0 ? computed : before_cut);
-    sum += row.size();
-  }
-  head.programs = rows<instruction>(p.facts.ranks, sum);
-  std::size_t next = 0;
-  for (int r = 0; r < p.facts.ranks; ++r) {
-    for (instruction const i : kept[static_cast<std::size_t>(r)]) head.programs.items[next++] = i;
-    head.programs.first[static_cast<std::size_t>(r) + 1] = next;
-  }
-  return head;
-}
-
-/// A stream up to the moment at which the first rank would run what the head leaves out.
+/// A stream up to the moment at which some rank would begin what its first batches do not hold.
 inline trace trace_of_head(plan_view p) {
-  int const batches = (3 * p.facts.ranks + p.facts.micro_batches - 1) / p.facts.micro_batches + 1;
-  stream_head const head = head_of(p, batches);
-  p.programs = head.programs.view();
-  p.facts.batches = batches;
+  plan_view const stream = p;
+  p.facts.batches = (3 * p.facts.ranks + p.facts.micro_batches - 1) / p.facts.micro_batches + 1;
+  auto const programs = first_batches(stream, p.facts.batches);
+  p.programs = programs.view();
   p.period = nullptr;
   auto const times = simulate(p, unit_costs(p));
-  trace t = trace_of(p, times);
   double cut = times.makespan;
-  for (int r = 0; r < p.facts.ranks; ++r)
-    if (int const n = head.before_cut[static_cast<std::size_t>(r)]; n > 0)
-      cut = std::min(cut, times.spans.view()[r][static_cast<std::size_t>(n) - 1].end);
+  for (int r = 0; r < p.facts.ranks; ++r) {
+    int whole = 0;  // compute actions before the first that is left out
+    for (long long at = 0; whole < times.spans.view().length(r); ++at) {
+      action const a = stream.at(r, at).what;
+      if (is_compute(a.what) && a.micro_batch >= p.facts.total_micro_batches()) break;
+      whole += is_compute(a.what);
+    }
+    if (whole > 0) cut = std::min(cut, times.spans.view()[r][static_cast<std::size_t>(whole) - 1].end);
+  }
+  trace t = trace_of(p, times);
   std::erase_if(t.actions, [&](timed_action const& a) { return a.end > cut; });
   return t;
 }
