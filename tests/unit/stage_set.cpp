@@ -49,7 +49,7 @@ TEST_CASE("a list's stages come by index, from stages, callables and repetitions
   });
   CHECK(heads == 1);
   CHECK(made == std::vector{1});
-  CHECK_THROWS_WITH_AS(set.visit(5, [](auto&&) {}), "there is no stage 5 among 5", pw::error);
+  CHECK_THROWS_WITH_AS(set.visit(5, [](auto&&) {}), "pipewright: there is no stage 5 among 5", pw::error);
   CHECK_THROWS_AS(set.visit(-1, [](auto&&) {}), pw::error);
 }
 
@@ -133,9 +133,9 @@ TEST_CASE("a cut's types are few") {
 TEST_CASE("sizes that do not fit the model are refused with the numbers") {
   auto model = pw::layers(toys::dense{}, pw::repeated([] { return toys::cube{}; }, 12), toys::distance{});
   CHECK_THROWS_WITH_AS(pw::balance(model, {4, 3, 3, 3}),
-                       "balance: the sizes 4 + 3 + 3 + 3 give away 13 layers, but the model has 14; make the two equal", pw::error);
+                       "pipewright: balance: the sizes 4 + 3 + 3 + 3 give away 13 layers, but the model has 14; make the two equal", pw::error);
   CHECK_THROWS_WITH_AS(pw::balance(model, {14, 0}),
-                       "balance: every stage needs at least one layer, not 0; with fewer layers than stages choose fewer ranks",
+                       "pipewright: balance: every stage needs at least one layer, not 0; with fewer layers than stages choose fewer ranks",
                        pw::error);
   CHECK_THROWS_AS(pw::balance(model, {}), pw::error);
   CHECK_THROWS_AS((pw::balance<7, 6>(model)), pw::error);

@@ -42,7 +42,7 @@ template<class Layers, int... Sizes> class constant_cut {
   /// Throws error where there is no such stage.
   void visit(int index, auto&& f) const {
     if (index < 0 || index >= size())
-      throw error("there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
+      throw error("pipewright: there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
     [&]<std::size_t... S>(std::index_sequence<S...>) {
       ((index == static_cast<int>(S)
             ? void(f(layers_.template make<place<S>::first_entry, place<S>::last_entry>(place<S>::first, place<S>::size)))
@@ -73,13 +73,13 @@ template<class Layers, std::size_t Entries> class start_up_cut {
     std::string text;
     for (int each : sizes_) {
       if (each < 1)
-        throw error("balance: every stage needs at least one layer, not " + std::to_string(each) +
+        throw error("pipewright: balance: every stage needs at least one layer, not " + std::to_string(each) +
                     "; with fewer layers than stages choose fewer ranks");
       text += (text.empty() ? "" : " + ") + std::to_string(each);
     }
     int const have = detail::sum_of(layers_.sizes()), given = detail::sum_of(sizes_);
     if (given != have)
-      throw error("balance: the sizes " + (text.empty() ? "given" : text) + " give away " + std::to_string(given) +
+      throw error("pipewright: balance: the sizes " + (text.empty() ? "given" : text) + " give away " + std::to_string(given) +
                   " layers, but the model has " + std::to_string(have) + "; make the two equal");
   }
 
@@ -88,7 +88,7 @@ template<class Layers, std::size_t Entries> class start_up_cut {
   /// Throws error where there is no such stage.
   void visit(int index, auto&& f) const {
     if (index < 0 || index >= size())
-      throw error("there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
+      throw error("pipewright: there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
     auto const at = static_cast<std::size_t>(index);
     int const first = detail::sum_of(sizes_, at), size = sizes_[at];
     std::size_t const first_entry = detail::entry_of(layers_.sizes(), first);

@@ -32,7 +32,7 @@ template<int N, class Factory> struct constant_repetition {
 /// n stages or layers of one type, made by factory() or factory(i), i from 0; an entry of stages(...) or of a model.
 /// Throws error where n < 1.
 template<class Factory> constexpr repetition<Factory> repeated(Factory factory, int n) {
-  if (n < 1) throw error("repeated: a repetition has at least 1 entry, not " + std::to_string(n) + "; leave it out instead");
+  if (n < 1) throw error("pipewright: repeated: a repetition has at least 1 entry, not " + std::to_string(n) + "; leave it out instead");
   return {std::move(factory), n};
 }
 template<int N, class Factory> constexpr constant_repetition<N, Factory> repeated(Factory factory) {
@@ -98,7 +98,7 @@ template<class Factory> struct made_entry {
       else return factory(i);
     }();
     if (int const n = layers_of(stage); n != layers_of_each())
-      throw error("a factory made a stage of " + std::to_string(n) + " layers, a number that its type does not tell, so that "
+      throw error("pipewright: a factory made a stage of " + std::to_string(n) + " layers, a number that its type does not tell, so that "
                   "the layers after it cannot be numbered; put the layers into the list one by one, or as repeated(factory, n)");
     return stage;
   }

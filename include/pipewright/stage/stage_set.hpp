@@ -58,7 +58,7 @@ template<class... Entries> class listed_stages {
   /// Throws error where there is no such stage.
   void visit(int index, auto&& f) const {
     if (index < 0 || index >= size())
-      throw error("there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
+      throw error("pipewright: there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
     visit_from<0>(index, 0, f);
   }
 
