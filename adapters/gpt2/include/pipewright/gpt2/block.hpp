@@ -44,7 +44,7 @@ class block {
     mlp_c_proj_bias
   };
 
-  /// Per token: 16 width + heads + 4 values, and 4 width values for the norms' weight gradients.
+  /// Per token: 15 width + heads + 4 values, and 4 width values for the norms' weight gradients.
   struct saved {
     batch_shape batch{};
     float const* x = nullptr;  ///< the input, which stays
@@ -57,6 +57,13 @@ class block {
     buffer after_gelu;         ///< 4 width
     buffer statistics;         ///< mean and reciprocal deviation of both norms
     buffer norm_gradients;     ///< of ln_1 and ln_2's weight and bias, for this micro-batch
+
+    void for_each_part(auto&& visit) {
+      for (auto* each : {&norm_1, &norm_2, &qkv, &attended, &log_sum_exp, &middle, &before_gelu, &after_gelu, &statistics,
+                         &norm_gradients}) {
+        visit(*each);
+      }
+    }
   };
 
   /// `index` is the block's number in the model, from 0: it names the parameters.

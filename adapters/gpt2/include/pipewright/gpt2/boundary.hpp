@@ -11,6 +11,11 @@ namespace pipewright::inline v0::gpt2 {
 struct token_batch {
   batch_shape batch{};
   std::vector<std::int32_t> ids;
+
+  void for_each_part(auto&& visit) {
+    visit(batch);
+    visit(ids);
+  }
 };
 
 /// What layers hand to one another: the residual stream, tokens x width; and its gradient.
@@ -23,6 +28,11 @@ struct activations {
   void reshape(batch_shape s, int width) {
     batch = s;
     values.resize(row_shape{s.tokens(), width}.size());
+  }
+
+  void for_each_part(auto&& visit) {
+    visit(batch);
+    visit(values);
   }
 };
 

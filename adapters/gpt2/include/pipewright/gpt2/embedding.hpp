@@ -22,6 +22,8 @@ class embedding {
   using gradients = weights;
   struct saved {
     token_batch tokens;
+
+    void for_each_part(auto&& visit) { visit(tokens); }
   };
   enum parameter_index { wte, wpe };
 

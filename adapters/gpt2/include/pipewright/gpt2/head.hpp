@@ -44,6 +44,10 @@ class head {
     buffer statistics;
     buffer losses;
     buffer norm_gradients;
+
+    void for_each_part(auto&& visit) {
+      for (auto* each : {&norm, &d_logits, &statistics, &losses, &norm_gradients}) visit(*each);
+    }
   };
 
   explicit head(configuration const& c, token_loss over = token_loss::mean, Backend on = {})

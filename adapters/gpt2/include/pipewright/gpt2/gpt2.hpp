@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// All of the GPT-2 adapter.
+#include <pipewright/gpt2/data.hpp>
+#include <pipewright/gpt2/learning_rate.hpp>
+#include <pipewright/gpt2/load.hpp>
+#include <pipewright/gpt2/model.hpp>
