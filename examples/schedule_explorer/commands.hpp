@@ -16,7 +16,7 @@
 
 #include <pipewright/plan/check_table.hpp>
 #include <pipewright/plan/fault_report.hpp>
-#include <pipewright/plan/make_plan.hpp>
+#include <pipewright/plan/plan.hpp>
 #include <pipewright/plan/memory.hpp>
 #include <pipewright/plan/steady.hpp>
 #include <pipewright/schedule/csv.hpp>

@@ -25,7 +25,8 @@ inline costs<double> unit_costs(plan_view const& p) {
 /// A stream up to the moment at which some rank would begin what its first batches do not hold.
 inline trace trace_of_head(plan_view p) {
   plan_view const stream = p;
-  p.facts.batches = (3 * p.facts.ranks + p.facts.micro_batches - 1) / p.facts.micro_batches + 1;
+  int const enough = (2 * p.facts.ranks + 1 + p.facts.micro_batches) / p.facts.micro_batches;  // batches, for 2P + 2 micro-batches
+  p.facts.batches = p.weights == weight_rule::double_buffered ? std::max(3, enough) : enough;   // and a first new version
   auto const programs = first_batches(stream, p.facts.batches);
   p.programs = programs.view();
   p.period = nullptr;
