@@ -70,11 +70,11 @@ class brute_force_run {
     std::vector<weight_copy> weights;
     int newest = 0;
     std::set<int> forward_done, input_gradient_done;
-    value tied_gradient = 0;
+    ring tied_gradient;  ///< from the twin on another rank, by update
   };
   struct rank_memory {
-    std::vector<value> facts;  ///< at the rank of stage 0, by rank
-    value verdict = 0;
+    std::vector<ring> facts;  ///< at the rank of stage 0, by rank and update
+    ring verdict;             ///< by update
     int in_flight = 0;
   };
 
@@ -84,7 +84,7 @@ class brute_force_run {
       auto const& d = p_.slots[at(s)];
       stage_memory memory{make(d.input),           make(d.saved),          make(d.recomputed), make(d.last_saved), make(d.output),
                           make(d.output_gradient), make(d.input_gradient), {},                 {},                 0,
-                          {},                      {},                     0};
+                          {},                      {},                     make(p_.exchange_slots)};
       memory.gradients.resize(at(std::max(0, d.gradients)));
       int const copies = p_.weight_buffers[at(p_.rank_of_stage[at(s)])];
       if (copies < 1) throw fault{"stage " + std::to_string(s) + " has no weights"};
@@ -92,7 +92,7 @@ class brute_force_run {
       memory.weights[0] = {0, terms_.initial_weights(s)};
       stages_.push_back(std::move(memory));
     }
-    ranks_.resize(at(p_.ranks()), rank_memory{std::vector<value>(at(p_.ranks()), 0), 0, 0});
+    ranks_.resize(at(p_.ranks()), rank_memory{std::vector<ring>(at(p_.ranks()), make(p_.exchange_slots)), make(p_.exchange_slots), 0});
     next_.resize(at(p_.ranks()), 0);
     peak_.resize(at(p_.ranks()), 0);
     losses_.resize(at(p_.micro_batches()), 0);
@@ -130,11 +130,15 @@ class brute_force_run {
   bool is_tied(int s) const { return p_.wants.tied() && (s == p_.wants.tied_first || s == p_.wants.tied_second); }
   int twin_of(int s) const { return s == p_.wants.tied_first ? p_.wants.tied_second : p_.wants.tied_first; }
   bool twin_is_here(int s) const { return p_.rank_of_stage[at(twin_of(s))] == p_.rank_of_stage[at(s)]; }
+  value exchanged(ring& r, int batch) {
+    value const v = slot(r, batch);
+    if (v == 0) broken("what others send before an update is not there");
+    return v;
+  }
   value tied_gradient_of(int s, int batch) {
     if (!is_tied(s)) return 0;
     if (twin_is_here(s)) return sum_of_gradients(twin_of(s), batch);
-    if (stages_[at(s)].tied_gradient == 0) broken("the twin's gradient is not there");
-    return stages_[at(s)].tied_gradient;
+    return exchanged(stages_[at(s)].tied_gradient, batch);
   }
   value facts_of(int r, int batch) {
     std::vector<value> shares;
@@ -183,17 +187,15 @@ class brute_force_run {
     switch (k) {
       case kind::post_forward: return slot(stages_[at(s)].input, m);
       case kind::post_backward: return slot(stages_[at(s)].output_gradient, m);
-      case kind::post_tied: return stages_[at(s)].tied_gradient;
-      case kind::post_facts: return ranks_[at(rank_)].facts[at(p_.rank_of_stage[at(s)])];
-      default: return ranks_[at(rank_)].verdict;
+      case kind::post_tied: return slot(stages_[at(s)].tied_gradient, batch_of(m));
+      case kind::post_facts: return slot(ranks_[at(rank_)].facts[at(p_.rank_of_stage[at(s)])], batch_of(m));
+      default: return slot(ranks_[at(rank_)].verdict, batch_of(m));
     }
   }
   value verdict_at_the_root(int batch) {
     std::vector<value> facts;
-    for (int r = 0; r < p_.ranks(); ++r) {
-      facts.push_back(r == root() ? facts_of(r, batch) : ranks_[at(root())].facts[at(r)]);
-      if (facts.back() == 0) broken("facts are missing");
-    }
+    for (int r = 0; r < p_.ranks(); ++r)
+      facts.push_back(r == root() ? facts_of(r, batch) : exchanged(ranks_[at(root())].facts[at(r)], batch));
     return terms_.verdict(facts);
   }
   value message_of(kind k, int s, int m) {
@@ -274,7 +276,7 @@ class brute_force_run {
   }
   void update(int s, int m, int version) {
     auto& here = stages_[at(s)];
-    value const verdict = !p_.wants.step_facts ? 0 : rank_ == root() ? verdict_at_the_root(batch_of(m)) : ranks_[at(rank_)].verdict;
+    value const verdict = !p_.wants.step_facts ? 0 : rank_ == root() ? verdict_at_the_root(batch_of(m)) : exchanged(ranks_[at(rank_)].verdict, batch_of(m));
     value const made = terms_.updated(s, weights_of(s, version - 1), sum_of_gradients(s, batch_of(m)), tied_gradient_of(s, batch_of(m)), verdict);
     here.weights[at(version) % here.weights.size()] = {version, made};
     here.newest = version;

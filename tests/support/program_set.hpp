@@ -19,6 +19,7 @@ struct program_set {
   std::vector<int> rank_of_stage;
   std::vector<pipewright::slot_depths> slots;  ///< by stage
   std::vector<int> weight_buffers;             ///< by rank
+  int exchange_slots = 1;                      ///< updates whose exchange may be under way on a rank
 
   int ranks() const { return facts.ranks; }
   int stages() const { return static_cast<int>(rank_of_stage.size()); }
@@ -39,7 +40,7 @@ struct program_set {
 };
 
 inline program_set copy_of(pipewright::plan_view const& plan) {
-  program_set result{plan.facts, plan.weights, plan.backward, plan.wants, {}, {}, {}, {}};
+  program_set result{plan.facts, plan.weights, plan.backward, plan.wants, {}, {}, {}, {}, pipewright::exchange_window(plan.weights, plan.facts)};
   for (int r = 0; r < plan.facts.ranks; ++r) {
     auto const row = plan.programs[r];
     result.programs.emplace_back(row.begin(), row.end());
