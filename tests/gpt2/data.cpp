@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/data.hpp>
-#include <pipewright/gpt2/learning_rate.hpp>
 #include <random>
 #include <set>
 #include <string>
@@ -14,8 +12,6 @@
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
-using gpt2::decay_shape;
-using gpt2::learning_rate;
 using gpt2::part_of_text;
 
 namespace {
@@ -111,25 +107,4 @@ TEST_CASE("data that is too short, absent or empty is refused with a sentence") 
   std::ofstream(path) << "text";
   CHECK(gpt2::read_text(path) == "text");
   std::filesystem::remove(path);
-}
-
-TEST_CASE("learning rates") {
-  auto const constant = learning_rate{.peak = 2.};
-  CHECK(constant(1) == 2.);
-  CHECK(constant(1000) == 2.);
-  auto const linear = learning_rate{.peak = 1., .shape = decay_shape::linear, .warm_up = 10, .steps = 110, .final_share = 0.2};
-  CHECK(linear(1) == doctest::Approx(0.1));
-  CHECK(linear(9) == doctest::Approx(0.9));
-  CHECK(linear(10) == 1.);
-  CHECK(linear(60) == doctest::Approx(0.6));
-  CHECK(linear(110) == doctest::Approx(0.2));
-  CHECK(linear(500) == doctest::Approx(0.2));
-  auto const cosine = learning_rate{.peak = 1., .shape = decay_shape::cosine, .warm_up = 0, .steps = 101, .final_share = 0.};
-  CHECK(cosine(1) == 1.);
-  CHECK(cosine(26) == doctest::Approx(0.5 * (1 + std::sqrt(0.5))));
-  CHECK(cosine(51) == doctest::Approx(0.5));
-  CHECK(cosine(101) == doctest::Approx(0.));
-  CHECK((learning_rate{.peak = 3., .shape = decay_shape::cosine, .warm_up = 0, .steps = 1}(1)) == doctest::Approx(0.3));
-  CHECK(gpt2::parse_decay_shape("cosine") == decay_shape::cosine);
-  CHECK_THROWS_AS(static_cast<void>(gpt2::parse_decay_shape("step")), pw::error);
 }

@@ -119,7 +119,7 @@ TEST_CASE("what is not a safetensors file is refused with a sentence") {
   contains(R"({"\x":{}})", "", "escape");
   contains("{\"\n\":{}}", "", "control character");
   CHECK_THROWS_AS(gpt2::safetensors("/nonexistent/model.safetensors"), pw::error);
-  CHECK_THROWS_AS(gpt2::safetensors(std::filesystem::temp_directory_path()), pw::error);
+  CHECK_THROWS_AS(gpt2::safetensors{std::filesystem::temp_directory_path()}, pw::error);
 }
 
 TEST_CASE("no change of a file's header does worse than a sentence") {

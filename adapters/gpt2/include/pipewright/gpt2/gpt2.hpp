@@ -2,6 +2,5 @@
 #pragma once
 // All of the GPT-2 adapter.
 #include <pipewright/gpt2/data.hpp>
-#include <pipewright/gpt2/learning_rate.hpp>
 #include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
