@@ -29,13 +29,13 @@ enum class time_unit : std::uint8_t {
 /// What every rank did and when, predicted (`trace_of`) or measured (`recorder`): what pictures and trace files are made
 /// of. Times begin near 0.
 struct trace {
-  std::string title;
+  std::string title = {};
   int ranks = 0;
   int chunks = 1;
   bool has_weight_versions = false;  ///< whether actions read different versions, so that pictures say which
   time_unit unit = time_unit::of_cost;
-  std::vector<int> rank_of_stage;     ///< by stage
-  std::vector<timed_action> actions;  ///< in time order within each rank
+  std::vector<int> rank_of_stage = {};     ///< by stage
+  std::vector<timed_action> actions = {};  ///< in time order within each rank
 };
 
 /// A trace's sums, from the first to the last compute action or update.
