@@ -78,7 +78,8 @@ TEST_CASE("any stage does what the stage inside does") {
     auto g = pw::make_gradients<S>(v);
     typename S::saved s;
     numbers y, dx;
-    stage.forward(c, v, {1, 2}, y, s);
+    numbers const x{1, 2};
+    stage.forward(c, v, x, y, s);
     stage.backward(c, v, s, {1, -1}, dx, g);
     return std::tuple{y, dx, laws::detail::floats_of(g), laws::detail::floats_of(w)};
   };
