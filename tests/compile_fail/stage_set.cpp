@@ -25,7 +25,7 @@
 // expect(nvcc) sizes: with SumOfSizes=13, LayersOfTheModel=14
 // expect empty_stage: pipewright: every stage of balance<...> needs at least one layer; with fewer layers than stages choose fewer ranks
 // expect none_repeated: pipewright: repeated<N>(factory) needs N >= 1; leave the entry out instead
-// expect not_a_set: pipewright: a set of stages has int size() const and void visit(int index, f) const; make one with stages(...), balance<...>(model) or a Hana tuple of stages
+// expect not_a_set: pipewright: a set of stages has int size() const, void visit(int index, f) const and the types input and last; make one with stages(...), balance<...>(model) or a Hana tuple of stages
 // expect no_loss: pipewright: training needs a loss, and the last stage gives none; the argument of LAST_STAGE_GIVES_NO_LOSS is that stage; put a loss stage (it names target) at the end of the list
 // expect no_loss: LAST_STAGE_GIVES_NO_LOSS<
 // expect split: pipewright: this schedule runs the halves of backward apart, and this stage has it whole only; the arguments of SCHEDULE_SPLITS_A_BACKWARD_THAT_COMES_WHOLE name both
@@ -90,7 +90,7 @@ int main() {
   auto model = pw::layers(plain{}, pw::repeated<12>(make_plain), loss_layer{});
   auto cut = pw::balance<4, 3, 3, 4>(model);
   static_assert(pw::explain_training<decltype(set)>() && pw::explain_training<decltype(cut)>());
-  static_assert(pw::explain_needs<pw::gpipe, plain>() && pw::explain_batch<batch<float, int>, plain, loss_layer>());
+  static_assert(pw::explain_needs<pw::gpipe, plain>() && pw::explain_batch<batch<float, int>, decltype(set)>());
 #if defined(PIPEWRIGHT_CASE_not_an_entry)
   auto bad = pw::stages(plain{}, 3.0f, loss_layer{});
 #elif defined(PIPEWRIGHT_CASE_half_a_stage)
@@ -122,8 +122,8 @@ int main() {
 #elif defined(PIPEWRIGHT_CASE_split)
   return pw::explain_needs<splitting, plain>();
 #elif defined(PIPEWRIGHT_CASE_batch_input)
-  return pw::explain_batch<batch<double, int>, plain, loss_layer>();
+  return pw::explain_batch<batch<double, int>, decltype(set)>();
 #elif defined(PIPEWRIGHT_CASE_batch_target)
-  return pw::explain_batch<batch<float, double>, plain, loss_layer>();
+  return pw::explain_batch<batch<float, double>, decltype(set)>();
 #endif
 }

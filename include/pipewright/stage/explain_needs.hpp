@@ -3,6 +3,7 @@
 
 #include <pipewright/schedule/policy.hpp>
 #include <pipewright/stage/explain.hpp>
+#include <pipewright/stage/stage_set.hpp>
 
 namespace pipewright::inline v0 {
 
@@ -27,11 +28,9 @@ template<class Last> struct LAST_STAGE_GIVES_NO_LOSS {
                     "LAST_STAGE_GIVES_NO_LOSS is that stage; put a loss stage (it names target) at the end of the list");
 };
 
-/// Explains at compile time why a set of stages cannot be trained; true where it can, or where the set does not tell its
-/// last stage's type.
-template<class Set> consteval bool explain_training() {
-  if constexpr (requires { typename Set::last; }) return LAST_STAGE_GIVES_NO_LOSS<typename Set::last>::ok;
-  else return true;
+/// Explains at compile time why a set of stages cannot be trained; true where it can.
+template<stage_set Set> consteval bool explain_training() {
+  return LAST_STAGE_GIVES_NO_LOSS<typename Set::last>::ok;
 }
 
 /// Where micro-batches come from: input(m, Input&) writes the first stage's input, target(m, Target&) the loss's target.
@@ -53,11 +52,11 @@ template<class Batch, class Target> struct BATCH_GIVES_ANOTHER_TARGET {
                     "BATCH_GIVES_ANOTHER_TARGET are the batch and that type; let it write that type");
 };
 
-/// Explains at compile time what a batch lacks for a first and a last stage; true where it lacks nothing.
-template<class Batch, class First, loss_stage Last> consteval bool explain_batch() {
-  if constexpr (!gives_input<Batch, typename First::input>)
-    return BATCH_GIVES_ANOTHER_INPUT<Batch, typename First::input>::ok;
-  else return BATCH_GIVES_ANOTHER_TARGET<Batch, typename Last::target>::ok;
+/// Explains at compile time what a batch lacks for a set of stages; true where it lacks nothing.
+template<class Batch, stage_set Set> consteval bool explain_batch() {
+  if constexpr (!gives_input<Batch, typename Set::input>) return BATCH_GIVES_ANOTHER_INPUT<Batch, typename Set::input>::ok;
+  else if constexpr (loss_stage<typename Set::last>) return BATCH_GIVES_ANOTHER_TARGET<Batch, typename Set::last::target>::ok;
+  else return true;
 }
 
 }  // namespace pipewright::inline v0

@@ -4,7 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <string>
-#include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include <boost/hana/at.hpp>
@@ -26,12 +26,15 @@ struct stage_visitor {
 
 /// A recipe for the stages of a pipeline, not a heap of instances: a rank builds its own and no others.
 /// Needs: (1) `int size() const`, the number of stages S; (2) `void visit(int index, f) const`, which builds the stage of
-/// that global index and calls f with it as an rvalue.
+/// that global index and calls f with it as an rvalue; (3) the types `input`, what the first stage takes of a batch, and
+/// `last`, the last stage.
 /// Promises: visit builds no other stage; two visits build two independent stages; neighbours fit. A stage that has a
 /// member `first_layer` stands there in the model (see stage_context::layer), others are one layer each.
 /// Not required: that indices have different types, or that size is constant. Minimal model: what stages(...) returns.
 template<class T>
 concept stage_set = requires(T const set, int index, detail::stage_visitor visit) {
+  typename T::input;
+  typename T::last;
   { set.size() } -> std::same_as<int>;
   set.visit(index, visit);
 };
@@ -97,8 +100,8 @@ template<class T> auto as_stage_set(T set) {
   if constexpr (detail::is_hana_tuple<T>) {
     return stages(std::move(set));
   } else {
-    static_assert(stage_set<T>, "pipewright: a set of stages has int size() const and void visit(int index, f) const; make "
-                                "one with stages(...), balance<...>(model) or a Hana tuple of stages");
+    static_assert(stage_set<T>, "pipewright: a set of stages has int size() const, void visit(int index, f) const and the "
+                                "types input and last; make one with stages(...), balance<...>(model) or a Hana tuple of stages");
     return set;
   }
 }
@@ -106,6 +109,9 @@ template<class T> auto as_stage_set(T set) {
 /// A set whose stages are all marked with a recompute mode. Made by recompute_each.
 template<recompute_mode Mode, stage_set Set> class recomputed_stages {
  public:
+  using input = typename Set::input;
+  using last = recompute<typename Set::last, Mode>;
+
   explicit recomputed_stages(Set set) : set_{std::move(set)} {}
   int size() const { return set_.size(); }
   void visit(int index, auto&& f) const {
