@@ -64,7 +64,7 @@ template<schedule_policy P, shape S, needs Wants = needs{}> class constant_plan 
       }
       for (int r = 0; r < p.facts.ranks; ++r) {
         weight_buffers[r] = p.weight_buffers[r];
-        if (p.period != nullptr) period[r] = p.period[r];
+        if (p.is_stream()) period[r] = p.period[r];
       }
     }
   };

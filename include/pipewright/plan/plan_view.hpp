@@ -54,11 +54,11 @@ struct plan_view {
   slot_depths const* slots = nullptr;  ///< by stage
   int const* weight_buffers = nullptr;  ///< by rank: physical copies of its weights; version v stands in copy v mod n
 
-  period_marks const* period = nullptr;  ///< by rank; null for a plan that ends
-  int period_micro_batches = 0;
+  period_marks const* period = nullptr;  ///< by rank, of a stream
+  int period_micro_batches = 0;  ///< 0 for a plan that ends
   int period_updates = 0;
 
-  constexpr bool is_stream() const { return period != nullptr; }
+  constexpr bool is_stream() const { return period_micro_batches != 0; }
   constexpr int stages() const { return facts.stages(); }
   /// Micro-batches between two updates.
   constexpr int update_interval() const {
@@ -67,7 +67,7 @@ struct plan_view {
 
   /// The index-th instruction of a rank; a stream has one for every index.
   constexpr instruction at(int rank, long long index) const {
-    if (period == nullptr || index < period[rank].prologue + period[rank].length) return programs.begin_of(rank)[index];
+    if (!is_stream() || index < period[rank].prologue + period[rank].length) return programs.begin_of(rank)[index];
     auto const [prologue, length] = period[rank];
     int const repetition = static_cast<int>((index - prologue) / length);
     instruction result = programs.begin_of(rank)[prologue + (index - prologue) % length];

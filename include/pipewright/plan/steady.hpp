@@ -50,7 +50,7 @@ template<class T> T steady_bubble(plan_view stream, costs<T> const& cost) {
     ending.facts.batches = (rounds * ranks + stream.facts.micro_batches - 1) / stream.facts.micro_batches;
     auto const programs = first_batches(stream, ending.facts.batches);
     ending.programs = programs.view();
-    ending.period = nullptr;
+    ending.period_micro_batches = 0;
     auto const times = simulate(ending, cost);
 
     // Ends of each micro-batch's backward, by rank, before draining begins. A cycle of waits goes from a rank down to

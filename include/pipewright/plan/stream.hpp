@@ -83,7 +83,7 @@ constexpr verdict verify_stream(plan_view stream) {
   for (int r = 0; r < stream.facts.ranks; ++r)
     if (stream.period[r].length <= 0) return {rule::feasible, r, 0, stream.programs.begin_of(r)->what};
   plan_view ending = stream;
-  ending.period = nullptr;
+  ending.period_micro_batches = 0;
   ending.facts.batches = detail::batches_to_show_the_period(stream);
   rows<instruction> const once = detail::beginning(stream, 1), twice = detail::beginning(stream, 2);
   ending.programs = once.view();

@@ -180,8 +180,9 @@ class prover {
     int const batch = newest;
     if (batch >= updates_ || in.what.micro_batch != (batch + 1) * interval_ - 1) return fail(rule::weights);
     if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_) return fail(rule::weights);
-    if (is_tied_apart(s) && exchanged_[size(s)] != batch + 1) return fail(rule::feasible);
-    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[size(r)] == batch + 1)) return fail(rule::feasible);
+    if (is_tied_apart(s) && exchanged_[size(s)] <= batch) return fail(rule::feasible);
+    if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_) return fail(rule::feasible);
+    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[size(r)] > batch)) return fail(rule::feasible);
     newest = in.version;
     return touch_slots(r, in.what);
   }
@@ -191,6 +192,18 @@ class prover {
     needs const wants = plan_.wants;
     return wants.tied() && (s == wants.tied_first || s == wants.tied_second) &&
         plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second];
+  }
+  /// The stage on the same rank that a stage shares a weight with, or -1.
+  constexpr int twin_here(int s) const {
+    needs const wants = plan_.wants;
+    if (!wants.tied() || plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second]) return -1;
+    return s == wants.tied_first ? wants.tied_second : s == wants.tied_second ? wants.tied_first : -1;
+  }
+  /// Whether a rank has done a batch's update, on one stage or (-1) on all of its stages.
+  constexpr bool is_updated(int r, int stage, int batch) const {
+    for (int s = 0; s < stages_; ++s)
+      if ((stage < 0 ? here(s, r) : s == stage) && newest_[size(s)] <= batch) return false;
+    return true;
   }
   /// Whether all of a rank's gradients of a batch are complete, a tied one with its twin's share where the rank's facts
   /// count it.
@@ -271,6 +284,9 @@ class prover {
       return outcome::done;
     }
     if (is_post(a.what)) {
+      // The exchange's slots are a ring of `window`, keyed by the update; one is free again after that update.
+      int const window = exchange_window(plan_.weights, plan_.facts);
+      if (batch >= window && !is_updated(r, tied ? s : -1, batch - window)) return fail(rule::memory);
       post(c, a);
       return outcome::done;
     }

@@ -129,8 +129,8 @@ template<schedule_policy P> constexpr shape_fault first_shape_fault(shape s) {
   long long const stages = static_cast<long long>(s.ranks) * s.chunks;
   long long const micro_batches = static_cast<long long>(s.micro_batches) * s.batches;
   if (stages > max_stages || micro_batches > max_micro_batches) {
-    if (s.ranks > max_stages) nearest.ranks = max_stages;
-    if (stages > max_stages) nearest.chunks = max_stages / nearest.ranks;
+    if (s.chunks > max_stages) nearest.chunks = max_stages;
+    if (stages > max_stages) nearest.ranks = max_stages / nearest.chunks;
     if (s.micro_batches > max_micro_batches) nearest.micro_batches = max_micro_batches;
     if (micro_batches > max_micro_batches) nearest.batches = max_micro_batches / nearest.micro_batches;
     return {shape_rule::too_large, nearest};

@@ -29,7 +29,7 @@ inline trace trace_of_head(plan_view p) {
   p.facts.batches = p.weights == weight_rule::double_buffered ? std::max(3, enough) : enough;   // and a first new version
   auto const programs = first_batches(stream, p.facts.batches);
   p.programs = programs.view();
-  p.period = nullptr;
+  p.period_micro_batches = 0;
   auto const times = simulate(p, unit_costs(p));
   double cut = times.makespan;
   for (int r = 0; r < p.facts.ranks; ++r) {
