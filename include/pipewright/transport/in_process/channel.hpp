@@ -142,15 +142,15 @@ class channel {
     explicit end(rank_state& who) : owner(who) {}
     rank_state& owner;
     numbered_ring<half> halves;
-    std::uint64_t next = 0;                 // number of its next transfer
-    std::atomic<std::uint64_t> awaits = 0;  // the count of matched transfers that it may be asleep for; 0: none
+    std::uint64_t next = 0;  // number of its next transfer
+    alignas(64) std::atomic<std::uint64_t> awaits = 0;  // the count of matched transfers that it may be asleep for; or 0
   };
 
   void exchange(std::uint64_t number, half& sent, half& posted, end& mine, end& peer) {
     if (sent.type != posted.type) world_.fail(mismatch(number, *sent.type, *posted.type), world::nobody);
     world_.exchanging(mine.owner, [&] {
-      bool const sets_out_now = edge_.takes_time() && !edge_.counts_from_send();
-      posted.arrival = sets_out_now ? edge_.arrival(sent.type->bytes(sent.object)) : sent.arrival;
+      if (edge_.takes_time())
+        posted.arrival = edge_.counts_from_send() ? sent.arrival : edge_.arrival(sent.type->bytes(sent.object));
       sent.type->exchange(posted.object, sent.object);
     });
     matched_.store(number + 1, std::memory_order_seq_cst);
@@ -165,6 +165,7 @@ class channel {
   channel_key const key_;
   world& world_;
   edge& edge_;
+  // Each on a cache line of its own: what both threads write, what one writes and the other spins on.
   alignas(64) std::atomic<std::int64_t> balance_ = 0;   // sends less posts; says who comes second
   alignas(64) std::atomic<std::uint64_t> matched_ = 0;  // transfers exchanged, in order
   end source_, destination_;

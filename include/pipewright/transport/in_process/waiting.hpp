@@ -67,7 +67,18 @@ class sleeper {
 
   /// Waits until done() or the limit and returns done(). Whoever makes done() true calls wake() after it.
   template<class Done> bool wait_until(clock::time_point limit, Done done) {
-    return spin_until(std::min(limit, clock::now() + spin_time), done) || sleep_until(limit, done);
+    if (waits_without_spin_ > 0) {
+      --waits_without_spin_;
+      return sleep_until(limit, done);
+    }
+    auto const end = std::min(limit, clock::now() + spin_time);
+    bool const result = spin_until(end, done);
+    if (result && clock::now() < end) {
+      if (backoff_ > 0) --backoff_;
+      return true;
+    }
+    waits_without_spin_ = backoff_ = std::min(2 * backoff_ + 1, 255);
+    return result || sleep_until(limit, done);
   }
 
   /// Waits until the time given, to about a microsecond where a core is free, or until done(), and returns done().
@@ -86,16 +97,17 @@ class sleeper {
   }
 
  private:
-  /// About what going to sleep and being woken costs: spinning longer than that never pays.
+  /// About what going to sleep and being woken costs on an idle machine; spinning longer never pays. After a spin in vain
+  /// the next waits do without, the more the oftener: their waits are long, or the cores are busy with other programs.
   static constexpr auto spin_time = std::chrono::microseconds(50);
 
   template<class Done> bool spin_until(clock::time_point limit, Done& done) {
-    while (others_.has_room()) {
-      for (int turn = 0; turn < 16; ++turn) {
-        if (done()) return true;
-        pause();
-      }
+    for (int turn = 1; others_.has_room(); ++turn) {
+      if (done()) return true;
+      pause();
+      if (turn % 16 != 0) continue;
       if (clock::now() >= limit) break;
+      if (turn > 64) std::this_thread::yield();  // for a thread that woke up on this core
     }
     return done();
   }
@@ -120,6 +132,8 @@ class sleeper {
   std::mutex mutex_;
   std::condition_variable woken_;
   bool asleep_ = false;
+  int waits_without_spin_ = 0;  // to come
+  int backoff_ = 0;             // how many there were after the last spin in vain
 };
 
 }  // namespace pipewright::inline v0::in_process::detail

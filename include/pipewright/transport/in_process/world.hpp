@@ -36,10 +36,10 @@ class alignas(64) rank_state : public sleeper {
 
  private:
   friend class world;
-  std::atomic<bool> exchanging_ = false;  // it may be writing into another rank's slot
-  std::atomic<bool> returned_ = false;    // its function has ended; it will send and post no more
-  bool asked_ = false;                    // whether it waits to agree, and on what; both under the world's mutex
+  bool asked_ = false;  // whether it waits to agree, and on what; both under the world's mutex
   std::string digest_;
+  std::atomic<bool> returned_ = false;  // its function has ended; it will send and post no more
+  alignas(64) std::atomic<bool> exchanging_ = false;  // it may be writing into another rank's slot
 };
 
 class world {
