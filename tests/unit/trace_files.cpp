@@ -110,11 +110,6 @@ std::string content(fs::path const& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-struct event {
-  pw::instruction instruction;
-  int rank;
-};
-
 }  // namespace
 
 TEST_CASE("the checker of XML sees what is wrong") {
@@ -248,9 +243,9 @@ TEST_CASE("what ranks record becomes one trace in seconds") {
   std::vector<pw::recorder> recorders(2, pw::recorder(64));
   for (int r = 0; r < 2; ++r)
     for (auto const i : p.programs[r]) {
-      recorders[static_cast<std::size_t>(r)].before(event{i, r});
+      recorders[static_cast<std::size_t>(r)].before({r, i});
       if (pw::is_compute(i.what.what)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      recorders[static_cast<std::size_t>(r)].after(event{i, r});
+      recorders[static_cast<std::size_t>(r)].after({r, i});
     }
   auto const t = pw::measured_trace(p, recorders, "measured");
   CHECK(t.unit == pw::time_unit::seconds);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <pipewright/pipeline/observer.hpp>
 #include <pipewright/trace/timeline.hpp>
 
 namespace pipewright::inline v0 {
@@ -22,9 +23,8 @@ class recorder {
   recorder() = default;
   explicit recorder(std::size_t expected) { seen_.reserve(expected); }
 
-  /// Before and after each action; `event` has members `instruction` and `rank`.
-  void before(auto const&) { begun_ = clock::now(); }
-  void after(auto const& event) { seen_.push_back({event.rank, event.instruction, begun_, clock::now()}); }
+  void before(event const&) { begun_ = clock::now(); }
+  void after(event const& e) { seen_.push_back({e.rank, e.instruction, begun_, clock::now()}); }
 
   void clear() { seen_.clear(); }
 
@@ -39,6 +39,7 @@ class recorder {
   clock::time_point begun_{};
   std::vector<moment> seen_;
 };
+static_assert(observer<recorder>);
 
 /// What the ranks of one process recorded, as one trace in seconds from the first compute action on; transfers and waits
 /// are left out where they took no time to speak of (below a microsecond).
