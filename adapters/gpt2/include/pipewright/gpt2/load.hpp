@@ -4,32 +4,35 @@
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/safetensors.hpp>
 #include <string>
+#include <vector>
 
 namespace pipewright::inline v0::gpt2 {
 
-/// Gives a layer the values that a file has under its tensors' names, with or without Hugging Face's `transformer.` in
-/// front. A file without `lm_head.weight` (a tied model's) gives `wte.weight` for it. Throws error where a tensor is
-/// missing or of another shape.
+/// The name under which a file holds a parameter: its own, with or without Hugging Face's `transformer.` in front. A file
+/// without `lm_head.weight` (a tied model's) holds it as `wte.weight`. Throws error where there is none.
+[[nodiscard]] inline auto name_in(safetensors const& file, std::string const& name) -> std::string {
+  for (auto const& candidate : {name, "transformer." + name}) {
+    if (file.contains(candidate)) return candidate;
+  }
+  if (name == "lm_head.weight") return name_in(file, "wte.weight");
+  static_cast<void>(file.at(name));  // throws
+  return name;
+}
+
+/// Gives a layer the values that a file has under its tensors' names. Throws error where a tensor is missing or of another
+/// shape.
 template<class Backend>
 void load(safetensors const& file, parameter_set<Backend>& layer) {
-  auto const named = [&](std::string const& name) {
-    for (auto const& candidate : {name, "transformer." + name}) {
-      if (file.contains(candidate)) return candidate;
-    }
-    return std::string();
-  };
   auto index = 0;
   for (auto const& p : layer.parameters()) {
-    auto found = named(p.name);
-    if (found.empty() && !p.drawn_as.empty()) found = named(p.drawn_as);
-    auto const& tensor = file.at(found.empty() ? p.name : found);
+    auto const name = name_in(file, p.name);
     auto const rows = static_cast<std::uint64_t>(p.rows);
     auto const columns = static_cast<std::uint64_t>(p.columns);
-    if (tensor.shape != (p.rows == 1 ? std::vector{columns} : std::vector{rows, columns})) {
-      throw error("GPT-2: the file's " + found + " does not have the shape " + std::to_string(rows) + " x " +
+    if (file.at(name).shape != (p.rows == 1 ? std::vector{columns} : std::vector{rows, columns})) {
+      throw error("GPT-2: the file's " + name + " does not have the shape " + std::to_string(rows) + " x " +
                   std::to_string(columns) + " that the model needs; check the model's sizes");
     }
-    auto const values = file.floats(found);
+    auto const values = file.floats(name);
     Backend::upload(values.data(), values.size(), layer[index++]);
   }
 }

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer costs, and the cut into stages of about equal cost.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <ctime>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/model.hpp>
+#include <pipewright/plan/simulate.hpp>
+
+#include "request.hpp"
+
+namespace trainer {
+
+/// What one layer takes for a micro-batch: operations, or seconds.
+struct layer_cost {
+  double forward = 0, backward_input = 0, backward_weight = 0;
+  double all() const { return forward + backward_input + backward_weight; }
+};
+
+/// Every layer's cost in floating-point operations: matrix products, attention as the host computes it.
+inline std::vector<layer_cost> operations_of(request const& r) {
+  double const tokens = r.tokens_of_micro_batch(), width = r.model.width, length = r.sequence_length();
+  layer_cost const block{tokens * (24 * width * width + 4 * length * width), tokens * (24 * width * width + 10 * length * width), tokens * 24 * width * width};
+  double const head = tokens * 2 * width * r.model.vocabulary, ends = tokens * 4 * width;
+  std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
+  costs.front() = {ends, 0, ends};
+  costs.back() = {head, head, head};
+  return costs;
+}
+
+/// Sizes of neighbouring runs of layers whose dearest is as cheap as can be: dynamic programming, cubic.
+inline std::vector<int> balance_by_cost(std::vector<layer_cost> const& costs, int stages) {
+  int const n = static_cast<int>(costs.size());
+  if (stages > n)
+    throw pw::error(fmt::format("{} stages cannot be made of {} layers; choose fewer ranks or chunks, or a model with more layers", stages, n));
+  std::vector<double> before(costs.size() + 1);
+  for (int i = 0; i < n; ++i) before[static_cast<std::size_t>(i) + 1] = before[static_cast<std::size_t>(i)] + costs[static_cast<std::size_t>(i)].all();
+  auto const width = static_cast<std::size_t>(n) + 1;
+  std::vector<double> best(width * (static_cast<std::size_t>(stages) + 1), std::numeric_limits<double>::infinity());
+  std::vector<int> from(best.size());
+  auto at = [&](int stage, int layer) { return static_cast<std::size_t>(stage) * width + static_cast<std::size_t>(layer); };
+  best[at(0, 0)] = 0;
+  for (int s = 1; s <= stages; ++s)
+    for (int end = s; end <= n; ++end)
+      for (int begin = s - 1; begin < end; ++begin) {
+        double const dearest = std::max(best[at(s - 1, begin)], before[static_cast<std::size_t>(end)] - before[static_cast<std::size_t>(begin)]);
+        if (dearest < best[at(s, end)]) {
+          best[at(s, end)] = dearest;
+          from[at(s, end)] = begin;
+        }
+      }
+  std::vector<int> sizes(static_cast<std::size_t>(stages));
+  for (int s = stages, end = n; s > 0; --s) {
+    sizes[static_cast<std::size_t>(s) - 1] = end - from[at(s, end)];
+    end = from[at(s, end)];
+  }
+  return sizes;
+}
+
+/// The cut that was asked for, or one by cost.
+inline std::vector<int> cut_of(request const& r, int stages) {
+  if (r.balance.empty()) return balance_by_cost(operations_of(r), stages);
+  int const layers = gpt2::layer_count(r.model), given = std::accumulate(r.balance.begin(), r.balance.end(), 0);
+  if (static_cast<int>(r.balance.size()) != stages)
+    throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)", fmt::join(r.balance, ","), r.balance.size(), stages));
+  if (given != layers || *std::min_element(r.balance.begin(), r.balance.end()) < 1)
+    throw pw::error(fmt::format("--balance {} must give every stage at least one of the model's {} layers (embedding, {} blocks, head), and all of them", fmt::join(r.balance, ","), layers, r.model.layers));
+  return r.balance;
+}
+
+/// Seconds of processor time of the calling thread.
+inline double thread_seconds() {
+  std::timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+/// Every layer's cost in seconds on this machine: one micro-batch through the embedding, a block and the head, the
+/// fastest of a few. No pipeline runs.
+inline std::vector<layer_cost> measured_costs(request const& r) {
+  using backend = gpt2::host_backend;
+  constexpr int tries = 5;
+  pw::stage_context context{.seed = r.seed};
+  gpt2::token_batch tokens{{r.sequences, r.sequence_length()}, {}};
+  for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % 256);
+
+  auto time = [](double& best, auto&& run) {
+    double const begin = thread_seconds();
+    run();
+    best = std::min(best, thread_seconds() - begin);
+  };
+  auto measure = [&](auto stage, auto&& forward, auto&& backward_input, auto&& backward_weight) {
+    layer_cost best{1e9, 1e9, 1e9};
+    typename decltype(stage)::weights weights;
+    stage.initialize(context, weights);
+    auto gradients = weights;
+    typename decltype(stage)::saved saved;
+    for (int i = 0; i < tries; ++i) {
+      time(best.forward, [&] { forward(stage, weights, saved); });
+      time(best.backward_input, [&] { backward_input(stage, weights, saved); });
+      time(best.backward_weight, [&] { backward_weight(stage, weights, saved, gradients); });
+    }
+    return best;
+  };
+  gpt2::activations<backend> x, y, dy, dx;
+  auto const first = measure(gpt2::embedding<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
+                             [](auto&, auto&, auto&) {}, [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, x, g); });
+  auto const last = measure(gpt2::head<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
+                            [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy); },
+                            [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, g); });
+  auto const block = measure(gpt2::block<backend>(r.model, 0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
+                             [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy, dx); },
+                             [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, dy, g); });
+  std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
+  costs.front() = first;
+  costs.back() = last;
+  return costs;
+}
+
+/// The layers' costs as a simulation wants them, by stage.
+inline pw::costs<double> stage_costs(std::vector<layer_cost> const& layers, std::vector<int> const& sizes) {
+  pw::costs<double> result;
+  auto layer = layers.begin();
+  for (int const size : sizes) {
+    layer_cost sum;
+    for (int i = 0; i < size; ++i, ++layer) {
+      sum.forward += layer->forward;
+      sum.backward_input += layer->backward_input;
+      sum.backward_weight += layer->backward_weight;
+    }
+    result.stage_forward.push_back(sum.forward);
+    result.stage_backward_input.push_back(sum.backward_input);
+    result.stage_backward_weight.push_back(sum.backward_weight);
+    result.stage_recompute.push_back(sum.forward);
+  }
+  return result;
+}
+
+}  // namespace trainer

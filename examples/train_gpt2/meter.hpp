@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an observer hears of one rank: how long it worked, and when.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include <pipewright/pipeline/observer.hpp>
+#include <pipewright/trace/recorder.hpp>
+
+#include "cut.hpp"
+
+namespace trainer {
+
+/// A rank's work in a stretch of time: a step, or a stream up to its drain.
+struct stretch {
+  double first = 0, last = 0, busy = 0;  ///< seconds; first and last on a clock that all ranks share
+  bool empty() const { return busy == 0; }
+};
+
+/// Measures one rank's compute actions, and makes a slow device of it: with a pace of 3 each action takes three times its
+/// processor time. Where ranks outnumber cores, only such devices can run side by side, so that a bubble shows at all.
+class meter {
+  using clock = std::chrono::steady_clock;
+
+ public:
+  explicit meter(double pace) : pace_{pace} {}
+
+  void before(pw::event const& e) {
+    if (recording) kept.before(e);
+    if (!active || !pw::is_compute(e.instruction.what.what)) return;
+    begun_ = clock::now();
+    if (pace_ > 1) processor_ = thread_seconds();
+  }
+  void after(pw::event const& e) {
+    if (active && pw::is_compute(e.instruction.what.what)) {
+      if (pace_ > 1)
+        std::this_thread::sleep_until(begun_ + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(pace_ * (thread_seconds() - processor_))));
+      double const begin = seconds(begun_), end = seconds(clock::now());
+      if (now_.empty()) now_.first = begin;
+      now_.last = end;
+      now_.busy += end - begin;
+    }
+    if (recording) kept.after(e);
+  }
+  /// Ends a stretch.
+  void cut() {
+    stretches.push_back(now_);
+    now_ = {};
+  }
+
+  bool active = true;      ///< false during evaluation
+  bool recording = false;  ///< for the trace
+  pw::recorder kept;
+  std::vector<stretch> stretches;
+
+ private:
+  static double seconds(clock::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
+
+  double pace_, processor_ = 0;
+  clock::time_point begun_{};
+  stretch now_;
+};
+
+/// The idle share of the rank that works most, over the stretches from `from` on: simulate()'s bubble_of_makespan, measured.
+inline double measured_bubble(std::vector<std::vector<stretch>> const& by_rank, std::size_t from) {
+  double span = 0, busiest = 0;
+  std::vector<double> busy(by_rank.size());
+  for (std::size_t i = from; !by_rank.empty() && i < by_rank.front().size(); ++i) {
+    double first = 1e300, last = 0;
+    for (std::size_t r = 0; r < by_rank.size(); ++r) {
+      auto const& s = by_rank[r][i];
+      if (s.empty()) continue;
+      first = std::min(first, s.first);
+      last = std::max(last, s.last);
+      busy[r] += s.busy;
+    }
+    if (last > first) span += last - first;
+  }
+  for (double const b : busy) busiest = std::max(busiest, b);
+  return span > 0 ? 1 - busiest / span : 0;
+}
+
+}  // namespace trainer

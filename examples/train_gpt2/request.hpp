@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What to train, and how: the command line's words as one value.
+#pragma once
+
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/configuration.hpp>
+#include <pipewright/schedule/recompute_mode.hpp>
+
+namespace trainer {
+
+namespace pw = pipewright;
+namespace gpt2 = pipewright::gpt2;
+
+struct request {
+  std::string schedule = "flush";
+  int ranks = 4, micro_batches = 8, chunks = 0, group = 0;
+  std::vector<int> balance;  ///< layers of each stage; empty: by cost
+  gpt2::configuration model{.vocabulary = 256, .positions = 64, .width = 64, .heads = 4, .layers = 8};
+  bool tied = false;
+  std::string data;     ///< a file, or empty: the library's own source
+  std::string weights;  ///< a safetensors file to start from, or empty
+  int sequences = 2;    ///< of a micro-batch
+  int length = 0;       ///< tokens of a sequence; 0: as many as the model has positions
+  int steps = 50;
+  std::string optimizer = "adamw";
+  double learning_rate = 3e-3, weight_decay = 0.01, momentum = 0.9;
+  std::string rate_shape = "cosine";
+  int warm_up = 5;  ///< steps
+  double clip = 0;
+  bool clip_per_stage = false;
+  std::uint64_t seed = 1;
+  pw::recompute_mode recompute = pw::recompute_mode::never;
+  int evaluate_every = 0;  ///< steps; 0: at the end only
+  int sample = 120;        ///< tokens of text at the end
+  double pace = 1;
+  double deadline = 60;  ///< seconds a rank waits for another
+  std::string trace, json;
+  bool dry_run = false;
+  bool quiet = false;
+
+  int sequence_length() const { return length > 0 ? length : model.positions; }
+  int tokens_of_micro_batch() const { return sequences * sequence_length(); }
+};
+
+/// The sizes that have a name.
+inline gpt2::configuration model_named(std::string_view name) {
+  if (name == "tiny") return {.vocabulary = 256, .positions = 32, .width = 32, .heads = 2, .layers = 4};
+  if (name == "small") return {.vocabulary = 256, .positions = 64, .width = 64, .heads = 4, .layers = 8};
+  if (name == "medium") return {.vocabulary = 256, .positions = 128, .width = 128, .heads = 4, .layers = 8};
+  if (name == "gpt2") return {.vocabulary = 50257, .positions = 1024, .width = 768, .heads = 12, .layers = 12};
+  throw pw::error(fmt::format("there is no model '{}'; choose tiny, small, medium or gpt2, or give sizes as "
+                              "layers=8,width=64,heads=4,positions=64,vocabulary=256", name));
+}
+
+/// A name, or sizes as layers=8,width=64,...; what is not said is as in `small`.
+inline gpt2::configuration parse_model(std::string_view text) {
+  if (text.find('=') == text.npos) return model_named(text);
+  auto c = model_named("small");
+  while (!text.empty()) {
+    auto const word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    auto const key = word.substr(0, word.find('='));
+    auto const digits = key.size() < word.size() ? word.substr(key.size() + 1) : std::string_view();
+    int* const to = key == "layers"       ? &c.layers
+                    : key == "width"      ? &c.width
+                    : key == "heads"      ? &c.heads
+                    : key == "positions"  ? &c.positions
+                    : key == "vocabulary" ? &c.vocabulary
+                                          : nullptr;
+    if (to == nullptr) throw pw::error(fmt::format("a model has no size '{}'; the sizes are layers, width, heads, positions and vocabulary", key));
+    auto const [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), *to);
+    if (code != std::errc{} || end != digits.data() + digits.size() || *to < 1 || *to > (1 << 20))
+      throw pw::error(fmt::format("the model's {} cannot be '{}'; it is a number from 1 to 1048576", key, digits));
+  }
+  return c;
+}
+
+/// Throws before anything has run where a file could not be written at the end.
+inline void check_writable(std::string const& file) {
+  namespace fs = std::filesystem;
+  if (file.empty() || file == "-") return;
+  auto const path = fs::path(file);
+  auto const folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  std::error_code code;
+  auto const fail = [&](std::string_view why) {
+    throw pw::error(fmt::format("cannot write {}: {}; choose another file", file, why));
+  };
+  if (fs::is_directory(path, code)) fail("it is a directory");
+  if (!fs::is_directory(folder, code)) fail(fmt::format("there is no directory {}", folder.string()));
+  auto const exists = fs::exists(path, code);
+  if (::access((exists ? path : folder).c_str(), W_OK) != 0) fail(std::strerror(errno));
+}
+
+/// Throws where numbers make no training. Shapes of schedules and cuts are judged by the plan and the cut.
+inline void check(request const& r) {
+  gpt2::check(r.model);
+  if (r.model.vocabulary < 256) throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
+  if (r.sequence_length() > r.model.positions)
+    throw pw::error(fmt::format("sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions", r.length, r.model.positions));
+  check_writable(r.trace);
+  check_writable(r.json);
+}
+
+}  // namespace trainer

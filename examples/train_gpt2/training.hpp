@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// One training: a plan, a cut, a thread a rank, and what came of it.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pipewright/gpt2/data.hpp>
+#include <pipewright/gpt2/load.hpp>
+#include <pipewright/gpt2/model.hpp>
+#include <pipewright/pipeline/pipeline.hpp>
+#include <pipewright/plan/memory.hpp>
+#include <pipewright/plan/plan.hpp>
+#include <pipewright/stage/balance.hpp>
+#include <pipewright/trace/recorder.hpp>
+#include <pipewright/transport/in_process.hpp>
+
+#include "cut.hpp"
+#include "meter.hpp"
+#include "optimizer.hpp"
+#include "request.hpp"
+#include "sample.hpp"
+
+namespace trainer {
+
+/// What is known of a training before it runs.
+struct prospect {
+  pw::dynamic_plan plan;
+  std::vector<int> sizes;           ///< layers of each stage
+  std::vector<std::size_t> parameters;  ///< of each rank
+  std::vector<int> in_flight;       ///< by rank: micro-batches times chunks
+  std::vector<int> weight_versions; ///< by rank, in the steady state
+  std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
+  double bubble = 0;
+  pw::trace timeline;               ///< as predicted
+};
+
+struct held_out_loss {
+  int step;
+  double loss;
+  double perplexity() const { return std::exp(loss); }
+};
+
+/// What a training has brought.
+struct outcome {
+  std::vector<double> losses;  ///< of every step
+  std::vector<held_out_loss> held_out;
+  double step_seconds = 0;     ///< mean, without the first step
+  double bubble_measured = 0;
+  std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
+  pw::trace timeline;          ///< as measured, of the last step or steps
+  named_weights weights;
+};
+
+inline pw::needs needs_of(request const& r, int stages) {
+  bool const facts = r.clip > 0 && !r.clip_per_stage;
+  return {.recompute = r.recompute, .step_facts = facts, .tied_first = r.tied ? 0 : -1, .tied_second = r.tied ? stages - 1 : -1};
+}
+
+inline pw::pipeline_options options_of(request const& r) {
+  pw::pipeline_options o{.seed = r.seed, .clip = r.clip, .clip_over = r.clip_per_stage ? pw::clip_scope::stage : pw::clip_scope::model};
+  if (r.tied) o.tied = {"wte.weight", "lm_head.weight"};
+  return o;
+}
+
+/// Calls run(std::type_identity<Policy>{}, complete legal shape).
+inline void with_schedule(request const& r, auto&& run) {
+  if (r.schedule == "forward-only") throw pw::error("forward-only does not train; choose another schedule");
+  bool const known = pw::visit_schedule(r.schedule, [&](auto policy) {
+    using P = typename decltype(policy)::type;
+    run(policy, pw::detail::legal_shape<P>({.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
+  });
+  if (!known) static_cast<void>(pw::make_plan(r.schedule, {}));  // throws: it knows the names
+}
+
+namespace detail {
+
+/// Bytes of what a layer keeps of a micro-batch, as its `saved` counts them; boundaries apart.
+inline std::size_t saved_bytes(request const& r, int layer) {
+  auto const n = [](int v) { return static_cast<std::size_t>(v); };
+  std::size_t const tokens = n(r.tokens_of_micro_batch()), width = n(r.model.width);
+  if (layer == 0) return 4 * tokens + 8;
+  if (layer == r.model.layers + 1) return 4 * (tokens * (width + n(r.model.vocabulary) + 3) + 2 * width);
+  return 4 * (tokens * (15 * width + n(r.model.heads) + 4) + 4 * width);
+}
+
+inline std::size_t parameters_of(request const& r, int layer) {
+  auto const c = static_cast<std::size_t>(r.model.width);
+  if (layer == 0) return c * static_cast<std::size_t>(r.model.vocabulary + r.model.positions);
+  if (layer == r.model.layers + 1) return c * static_cast<std::size_t>(r.model.vocabulary + 2);
+  return 12 * c * c + 13 * c;
+}
+
+inline std::vector<int> steady_versions(pw::plan_view const& plan, auto policy, pw::needs wants) {
+  using P = typename decltype(policy)::type;
+  pw::shape s = plan.facts;
+  std::vector<int> versions;
+  if constexpr (pw::is_stream(P::weights)) {
+    s.batches = (4 * s.ranks + s.micro_batches - 1) / s.micro_batches + 4;  // by then the versions have settled
+    auto const settled = pw::make_unrolled_plan<P>(s, wants);
+    for (int r = 0; r < s.ranks; ++r) versions.push_back(pw::peak_weight_versions(settled.view(), r));
+  } else {
+    for (int r = 0; r < s.ranks; ++r) versions.push_back(pw::peak_weight_versions(plan, r));
+  }
+  return versions;
+}
+
+inline void count_bytes(request const& r, prospect& p) {
+  pw::plan_view const plan = p.plan;
+  auto const ranks = static_cast<std::size_t>(plan.facts.ranks);
+  for (auto* each : {&p.activation_bytes, &p.weight_bytes, &p.sent_bytes, &p.parameters}) each->assign(ranks, 0);
+  auto const n = [](int v) { return static_cast<std::size_t>(v); };
+  std::size_t const boundary = 4 * n(r.tokens_of_micro_batch()) * n(r.model.width) + sizeof(gpt2::batch_shape);
+  std::size_t const tokens = 4 * n(r.tokens_of_micro_batch()) + sizeof(gpt2::batch_shape);
+  int layer = 0;
+  for (int s = 0, last = plan.stages() - 1; s <= last; ++s) {
+    auto const rank = n(plan.rank_of_stage[s]);
+    auto const& depth = plan.slots[s];
+    std::size_t saved = 0, parameters = 0;
+    for (int i = 0; i < p.sizes[n(s)]; ++i, ++layer) {
+      saved += saved_bytes(r, layer) + (i > 0 ? boundary : 0);  // a layer keeps its input; the first one's is the stage's
+      parameters += parameters_of(r, layer);
+    }
+    bool const again = plan.wants.recompute != pw::recompute_mode::never;
+    p.parameters[rank] += parameters;
+    p.weight_bytes[rank] += 4 * parameters * n(plan.weight_buffers[rank]);
+    p.activation_bytes[rank] += saved * n(again ? depth.last_saved + depth.recomputed : depth.saved) + (s == 0 ? tokens : boundary) * n(depth.input);
+    if (s < last) p.activation_bytes[rank] += boundary * n(depth.output_gradient + (plan.rank_of_stage[s + 1] != plan.rank_of_stage[s] ? depth.output : 0));
+    if (s > 0 && plan.rank_of_stage[s - 1] != plan.rank_of_stage[s]) p.activation_bytes[rank] += boundary * n(depth.input_gradient);
+    for (int neighbour : {s - 1, s + 1})
+      if (neighbour >= 0 && neighbour <= last && plan.rank_of_stage[neighbour] != plan.rank_of_stage[s]) p.sent_bytes[rank] += boundary * n(plan.facts.micro_batches);
+  }
+}
+
+}  // namespace detail
+
+/// Plans a training; `layers` are the costs of the layers, in whatever unit. Runs nothing.
+inline prospect plan_training(request const& r, std::vector<layer_cost> const& layers) {
+  prospect p;
+  with_schedule(r, [&](auto policy, pw::shape s) {
+    using P = typename decltype(policy)::type;
+    p.sizes = cut_of(r, s.stages());
+    auto const wants = needs_of(r, s.stages());
+    p.plan = pw::make_plan<P>(s, wants);
+    p.weight_versions = detail::steady_versions(p.plan, policy, wants);
+    pw::shape all = s;
+    if (pw::is_stream(P::weights)) all.batches = std::clamp(r.steps, 1, 32);
+    auto const ending = pw::make_unrolled_plan<P>(all, wants);
+    for (int rank = 0; rank < s.ranks; ++rank) p.in_flight.push_back(pw::peak_in_flight(ending, rank));
+    auto const predicted = pw::simulate(ending.view(), stage_costs(layers, p.sizes));
+    p.bubble = predicted.bubble_of_makespan();
+    all.batches = pw::is_stream(P::weights) ? std::min(all.batches, 3) : 1;
+    auto const shown = pw::make_unrolled_plan<P>(all, wants);
+    p.timeline = pw::trace_of(shown.view(), pw::simulate(shown.view(), stage_costs(layers, p.sizes)));
+  });
+  detail::count_bytes(r, p);
+  return p;
+}
+
+/// Hears how a training goes on: a step and its loss, and at times a held-out loss.
+using progress_line = std::function<void(int step, double loss, std::optional<double> held_out)>;
+
+namespace detail {
+
+/// One training in one process, whose ranks are threads.
+template<class Set> class training {
+ public:
+  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report)
+      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, recorders_(static_cast<std::size_t>(r.ranks)),
+        stretches_(static_cast<std::size_t>(r.ranks)) {
+    for (auto* each : {&result_.activation_bytes, &result_.weight_bytes, &result_.sent_bytes}) each->resize(static_cast<std::size_t>(r.ranks));
+    if (!r.weights.empty()) file_.emplace(r.weights);
+  }
+
+  outcome run() {
+    pw::in_process::run(p_.plan, [this](pw::in_process::endpoint& here) { run_rank(here); }, {.mode = pw::in_process::buffered, .deadline = r_.deadline});
+    bool const skip_first = !plan().is_stream() && r_.steps > 1;  // the first step makes the slots
+    result_.bubble_measured = measured_bubble(stretches_, skip_first ? 1 : 0);
+    result_.timeline = pw::measured_trace(plan(), recorders_);
+    return std::move(result_);
+  }
+
+ private:
+  pw::plan_view plan() const { return p_.plan.view(); }
+  gpt2::text_batch batch(gpt2::part_of_text part, int step) const {
+    return {.data = &data_, .sequences = r_.sequences, .micro_batches = r_.micro_batches, .step = step, .seed = r_.seed, .part = part};
+  }
+
+  void run_rank(pw::in_process::endpoint& here) {
+    using clock = std::chrono::steady_clock;
+    auto const rank = static_cast<std::size_t>(here.rank());
+    int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
+    meter seen(r_.pace);
+    auto pipeline = pw::pipeline(plan(), set_, here, optimizer_of(r_, updates_per_step), options_of(r_), seen);
+    if (file_) load(pipeline);
+    clock::time_point begin{};
+    clock::duration evaluating{};
+    std::size_t sent = 0;
+    int const timed_from = r_.steps > 1 ? 1 : 0, shown = plan().is_stream() ? 3 : 1;
+    for (int step = 0; step < r_.steps; ++step) {
+      if (step == timed_from) {
+        begin = clock::now();
+        evaluating = {};
+      }
+      seen.recording = step >= r_.steps - shown;
+      auto const before = pipeline.bytes().sent;
+      auto const result = pipeline.step(batch(gpt2::part_of_text::training, step));
+      bool const last = step + 1 == r_.steps, evaluate = last || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
+      if (evaluate) pipeline.drain();
+      sent += pipeline.bytes().sent - before;
+      if (evaluate || !plan().is_stream()) seen.cut();
+      if (last && rank == 0) result_.step_seconds = std::chrono::duration<double>(clock::now() - begin - evaluating).count() / (r_.steps - timed_from);
+      auto const held_out = evaluate ? judge(pipeline, seen, evaluating) : std::nullopt;
+      if (!result.has_loss) continue;
+      if (!std::isfinite(result.loss)) throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
+      result_.losses.push_back(result.loss);
+      if (held_out) result_.held_out.push_back({step + 1, *held_out});
+      report_(step + 1, result.loss, held_out);
+    }
+    finish(pipeline, seen, rank, sent);
+  }
+
+  std::optional<double> judge(auto& pipeline, meter& seen, std::chrono::steady_clock::duration& took) {
+    auto const begin = std::chrono::steady_clock::now();
+    seen.active = false;
+    bool const recording = std::exchange(seen.recording, false);
+    auto const judged = pipeline.evaluate(batch(gpt2::part_of_text::held_out, 0));
+    seen.active = true;
+    seen.recording = recording;
+    took += std::chrono::steady_clock::now() - begin;
+    return judged.has_loss ? std::optional(judged.loss) : std::nullopt;
+  }
+
+  void load(auto& pipeline) {
+    pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
+      auto const from = file_->floats(gpt2::name_in(*file_, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
+      if (from.size() != values.size()) throw pw::error(fmt::format("{} of {} has {} values, but the model needs {}; check --model", name, r_.weights, from.size(), values.size()));
+      std::copy(from.begin(), from.end(), values.begin());
+    });
+  }
+
+  void finish(auto& pipeline, meter& seen, std::size_t rank, std::size_t sent) {
+    auto const bytes = pipeline.bytes();
+    std::lock_guard const lock(mutex_);
+    result_.activation_bytes[rank] = bytes.activations;
+    result_.weight_bytes[rank] = bytes.weights;
+    result_.sent_bytes[rank] = sent / static_cast<std::size_t>(r_.steps);
+    recorders_[rank] = std::move(seen.kept);
+    stretches_[rank] = std::move(seen.stretches);
+    pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
+      result_.weights[std::string(name)].assign(values.begin(), values.end());
+    });
+  }
+
+  request const& r_;
+  prospect const& p_;
+  gpt2::text_data const& data_;
+  Set set_;
+  progress_line report_;
+  std::optional<gpt2::safetensors> file_;
+  std::vector<pw::recorder> recorders_;
+  std::vector<std::vector<stretch>> stretches_;
+  std::mutex mutex_;  // of what finish() writes; all else in result_ is written by one rank
+  outcome result_;
+};
+
+}  // namespace detail
+
+/// Trains as planned.
+inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report) {
+  auto const run = [&](auto set) { return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report)).run(); };
+  auto stages = pw::balance(gpt2::model(r.model), p.sizes);
+  switch (r.recompute) {
+    case pw::recompute_mode::never: return run(std::move(stages));
+    case pw::recompute_mode::except_last: return run(pw::recompute_each<pw::recompute_mode::except_last>(std::move(stages)));
+    case pw::recompute_mode::always: break;
+  }
+  return run(pw::recompute_each<pw::recompute_mode::always>(std::move(stages)));
+}
+
+}  // namespace trainer
