@@ -10,6 +10,14 @@
 
 namespace pipewright::inline v0 {
 
+/// What one edge costs where it differs from the others.
+template<class T> struct edge_cost {
+  int source;       ///< rank
+  int destination;  ///< rank
+  T transfer;       ///< as in costs
+  T occupancy;
+};
+
 /// Times of one rank and micro-batch, all its chunks together: an action of one chunk takes 1/V of them. T is double
 /// (seconds, say) or rational.
 template<class T> struct costs {
@@ -21,6 +29,9 @@ template<class T> struct costs {
   T occupancy = 0; ///< bytes over bandwidth: how long a transfer occupies its channel before the next one
   /// By stage, the action times instead of forward / V and so on; empty, or S values each.
   std::vector<T> stage_forward{}, stage_backward_input{}, stage_backward_weight{}, stage_recompute{};
+
+  /// Edges that differ, each of them once.
+  std::vector<edge_cost<T>> edges{};
 
   constexpr T of(kind k, int stage, int chunks) const {
     auto pick = [&](std::vector<T> const& by_stage, T const& whole) {
@@ -79,7 +90,16 @@ template<class T> constexpr timeline<T> simulate(plan_view const& p, costs<T> co
   std::size_t const boundaries = static_cast<std::size_t>(stages) * total;
   block<T> input_at(boundaries), gradient_at(boundaries);  // when a stage's input and output gradient are there
   block<bool> input_there(boundaries), gradient_there(boundaries);
-  block<T> link_free(static_cast<std::size_t>(channels.count()));
+  block<T> link_free(static_cast<std::size_t>(channels.count())), latency(link_free.size()), occupancy(link_free.size());
+  for (int c = 0; c < channels.count(); ++c) {
+    latency[static_cast<std::size_t>(c)] = cost.transfer;
+    occupancy[static_cast<std::size_t>(c)] = cost.occupancy;
+    for (edge_cost<T> const& e : cost.edges)
+      if (e.source == channels.key(c).source && e.destination == channels.key(c).destination) {
+        latency[static_cast<std::size_t>(c)] = e.transfer;
+        occupancy[static_cast<std::size_t>(c)] = e.occupancy;
+      }
+  }
   block<T> clock(static_cast<std::size_t>(ranks)), work(static_cast<std::size_t>(ranks));
   block<int> at(static_cast<std::size_t>(ranks)), queue(static_cast<std::size_t>(ranks));
   block<bool> queued(static_cast<std::size_t>(ranks));
@@ -98,8 +118,8 @@ template<class T> constexpr timeline<T> simulate(plan_view const& p, costs<T> co
     T arrives = done;
     if (p.rank_of_stage[from_stage] != p.rank_of_stage[to_stage]) {
       T& free = link_free[static_cast<std::size_t>(channel)];
-      free = std::max(free, done) + cost.occupancy;
-      arrives = free + cost.transfer;
+      free = std::max(free, done) + occupancy[static_cast<std::size_t>(channel)];
+      arrives = free + latency[static_cast<std::size_t>(channel)];
     }
     when[key] = arrives;
     there[key] = true;
