@@ -36,6 +36,7 @@ template<schedule_policy P, shape S, needs Wants = needs{}> class constant_plan 
   static constexpr shape_fault shape_found_ = check_shape<P>(facts_);
   static constexpr bool legal_ = SHAPE_IS_ILLEGAL<shape_found_.broken, shape_found_.nearest.ranks, shape_found_.nearest.micro_batches,
                                                   shape_found_.nearest.chunks, shape_found_.nearest.group>::ok;
+  static_assert(detail::ties_fit(Wants, facts_.stages()), "pipewright: needs ties two stages of the plan, the earlier one first");
   static constexpr bool streams_ = is_stream(P::weights) && S.batches == 1;
 
   struct sizes {

@@ -137,8 +137,10 @@ class program_writer {
   constexpr void begin_update(auto& act) {
     int const m = last_of(exchanged_);
     if (tied_stage() >= 0) act(kind::send_tied, tied_stage(), m);
-    if (plan_.wants.step_facts && rank_ != root() && !facts_follow_the_tie())
+    if (plan_.wants.step_facts && rank_ != root()) {
+      if (facts_follow_the_tie()) act(kind::wait_tied, tied_stage(), m);  // its twin, a later stage, has sent it before
       act(kind::send_facts, first_stage_of_rank_[rank_], m);
+    }
     ++exchanged_;
     // An exchange in a stream waits until its result is due; all others end here.
     if (!exchanges() || !is_stream(plan_.weights)) finish_update(act);
@@ -146,7 +148,8 @@ class program_writer {
 
   constexpr void finish_update(auto& act) {
     int const m = last_of(updated_);
-    if (tied_stage() >= 0) act(kind::wait_tied, tied_stage(), m);
+    bool const sent_after_the_tie = plan_.wants.step_facts && rank_ != root() && facts_follow_the_tie();
+    if (tied_stage() >= 0 && !sent_after_the_tie) act(kind::wait_tied, tied_stage(), m);
     if (plan_.wants.step_facts) {
       if (rank_ == root()) {
         for (int r = 0; r < plan_.facts.ranks; ++r)
@@ -154,7 +157,6 @@ class program_writer {
         for (int r = 0; r < plan_.facts.ranks; ++r)
           if (r != rank_) act(kind::send_verdict, first_stage_of_rank_[r], m);
       } else {
-        if (facts_follow_the_tie()) act(kind::send_facts, first_stage_of_rank_[rank_], m);
         act(kind::wait_verdict, first_stage_of_rank_[rank_], m);
       }
     }

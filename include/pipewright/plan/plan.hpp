@@ -104,6 +104,11 @@ inline constexpr char const* stashing_refuses =
     "pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update without "
     "stopping the pipeline; clip per stage, copy the tied weight, or choose flush, 2bw or 1f1b-vsync";
 
+/// A tie names two stages of the plan, the earlier one first (or one stage, that holds both parameters).
+constexpr bool ties_fit(needs wants, int stages) {
+  return !wants.tied() || (wants.tied_first <= wants.tied_second && wants.tied_second < stages);
+}
+
 template<schedule_policy P> constexpr verdict build(dynamic_plan& plan, shape s, needs wants, bool as_stream) {
   if (as_stream) {
     plan_view const unfolded{.schedule = P::name, .facts = s, .weights = P::weights, .backward = P::backward, .wants = wants};
@@ -117,6 +122,9 @@ template<schedule_policy P> constexpr verdict build(dynamic_plan& plan, shape s,
 template<schedule_policy P> dynamic_plan make(shape s, needs wants, bool as_stream) {
   if (refuses<P>(wants)) throw error(stashing_refuses);
   s = legal_shape<P>(s);
+  if (!ties_fit(wants, s.stages()))
+    throw error("pipewright: needs ties stages " + std::to_string(wants.tied_first) + " and " + std::to_string(wants.tied_second) +
+                ", but the plan has stages 0 to " + std::to_string(s.stages() - 1) + "; name two of them, the earlier one first");
   dynamic_plan plan;
   verdict v = build<P>(plan, s, wants, as_stream);
   if (v.ok()) v = as_stream ? verify_stream(plan.view()) : verify(plan.view());

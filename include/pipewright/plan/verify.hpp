@@ -18,8 +18,8 @@ class prover {
         interval_{p.update_interval()}, updates_{p.facts.total_micro_batches() / p.update_interval()},
         program_{p.programs}, at_(size(p.facts.ranks)), registered_(size(p.facts.ranks)), queue_(size(p.facts.ranks)),
         queued_(size(p.facts.ranks)), state_(size(stages_) * size(total_)), version_(size(stages_) * size(total_)),
-        newest_(size(stages_)), finished_(size(stages_) * size(updates_)), exchanged_(size(stages_)),
-        facts_(size(p.facts.ranks)), verdicts_(size(p.facts.ranks)), first_post_(size(channels_.count()) + 1),
+        newest_(size(stages_)), finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
+        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()), first_post_(size(channels_.count()) + 1),
         posted_(size(channels_.count())), sent_(size(channels_.count())), ring_first_(size(stages_) + 1) {
     for (int s = 0; s < stages_; ++s) {
       slot_depths const& d = p.slots[s];
@@ -69,8 +69,7 @@ class prover {
   constexpr bool repeats(prover const& earlier, int micro_batches, int updates) const {
     auto later = [&](action a) { return make_action(a.what, a.stage, a.micro_batch + micro_batches); };
     for (int s = 0; s < stages_; ++s) {
-      if (newest_[size(s)] != earlier.newest_[size(s)] + updates || exchanged_[size(s)] != shifted(earlier.exchanged_[size(s)], updates))
-        return false;
+      if (newest_[size(s)] != earlier.newest_[size(s)] + updates) return false;
       for (int m = 0; m + micro_batches < total_; ++m) {
         std::size_t const then = size(s) * size(total_) + size(m), now = then + size(micro_batches);
         std::uint32_t const seen = earlier.state_[then];
@@ -89,9 +88,13 @@ class prover {
       }
     }
     for (int r = 0; r < plan_.facts.ranks; ++r)
-      if (registered_[size(r)] || earlier.registered_[size(r)] || facts_[size(r)] != shifted(earlier.facts_[size(r)], updates) ||
-          verdicts_[size(r)] != shifted(earlier.verdicts_[size(r)], updates))
-        return false;
+      if (registered_[size(r)] || earlier.registered_[size(r)]) return false;
+    auto recurs = [&](block<bool> const& now, block<bool> const& then) {
+      for (std::size_t at = 0; at < now.size(); ++at)
+        if (at % size(updates_) + size(updates) < size(updates_) && now[at + size(updates)] != then[at]) return false;
+      return true;
+    };
+    if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) || !recurs(verdicts_, earlier.verdicts_)) return false;
     for (int c = 0; c < channels_.count(); ++c) {
       std::size_t const open = posted_[size(c)] - sent_[size(c)];
       if (open != earlier.posted_[size(c)] - earlier.sent_[size(c)]) return false;
@@ -106,9 +109,6 @@ class prover {
   static constexpr int slot_depths::*const rings[] = {
       &slot_depths::input, &slot_depths::saved, &slot_depths::recomputed, &slot_depths::last_saved,
       &slot_depths::output, &slot_depths::output_gradient, &slot_depths::input_gradient, &slot_depths::gradients};
-  /// A count of exchanges, later by some updates; 0 where there is no such exchange.
-  static constexpr int shifted(int count, int updates) { return count == 0 ? 0 : count + updates; }
-
   enum class outcome : bool { done, blocked };
   enum bit : std::uint32_t {
     f_done = 1, i_done = 2, w_done = 4, r_done = 8,               // computed
@@ -116,6 +116,8 @@ class prover {
     posted_b = 256, landed_b = 512, waited_b = 1024, sent_b = 2048,
   };
   static constexpr std::size_t size(int n) { return static_cast<std::size_t>(n); }
+
+  constexpr std::size_t by_update(int stage_or_rank, int batch) const { return size(stage_or_rank) * size(updates_) + size(batch); }
 
   constexpr void wake(int rank) {
     if (queued_[size(rank)]) return;
@@ -180,9 +182,9 @@ class prover {
     int const batch = newest;
     if (batch >= updates_ || in.what.micro_batch != (batch + 1) * interval_ - 1) return fail(rule::weights);
     if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_) return fail(rule::weights);
-    if (is_tied_apart(s) && exchanged_[size(s)] <= batch) return fail(rule::feasible);
+    if (is_tied_apart(s) && !exchanged_[by_update(s, batch)]) return fail(rule::feasible);
     if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_) return fail(rule::feasible);
-    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[size(r)] > batch)) return fail(rule::feasible);
+    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[by_update(r, batch)])) return fail(rule::feasible);
     newest = in.version;
     return touch_slots(r, in.what);
   }
@@ -210,14 +212,14 @@ class prover {
   constexpr bool facts_are_ready(int r, int batch) const {
     for (int s = 0; s < stages_; ++s)
       if (here(s, r) && (finished_[size(s) * size(updates_) + size(batch)] != interval_ ||
-                         (is_tied_apart(s) && s == plan_.wants.tied_first && exchanged_[size(s)] <= batch)))
+                         (is_tied_apart(s) && s == plan_.wants.tied_first && !exchanged_[by_update(s, batch)])))
         return false;
     return true;
   }
   constexpr bool root_knows_all(int batch) const {
     int const root = plan_.rank_of_stage[0];
     for (int other = 0; other < plan_.facts.ranks; ++other)
-      if (other != root && facts_[size(other)] <= batch) return false;
+      if (other != root && !facts_[by_update(other, batch)]) return false;
     return facts_are_ready(root, batch);
   }
 
@@ -290,11 +292,11 @@ class prover {
       post(c, a);
       return outcome::done;
     }
-    int& done = tied ? exchanged_[size(s)] : facts ? facts_[size(plan_.rank_of_stage[s])] : verdicts_[size(r)];
-    if (done != batch) return fail(rule::complete);
+    bool& done = tied ? exchanged_[by_update(s, batch)] : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)] : verdicts_[by_update(r, batch)];
+    if (done) return fail(rule::complete);
     if (!landed_on(c, a)) return outcome::blocked;
     if (fault_ != rule::none) return outcome::done;
-    ++done;
+    done = true;
     return outcome::done;
   }
 
@@ -327,11 +329,10 @@ class prover {
   constexpr bool landed_on(int c, action a) {
     a.what = static_cast<kind>(static_cast<int>(a.what) - 1);  // its POST stands before WAIT in the enumeration
     std::size_t const first = first_post_[size(c)];
-    for (std::size_t k = sent_[size(c)]; k-- > 0;)
-      if (posts_[first + k] == a) return true;
-      else if (posts_[first + k].micro_batch < a.micro_batch) break;
     for (std::size_t k = sent_[size(c)]; k < posted_[size(c)]; ++k)
       if (posts_[first + k] == a) return false;
+    for (std::size_t k = sent_[size(c)]; k-- > 0;)
+      if (posts_[first + k] == a) return true;
     fail(rule::feasible);  // waited for, never posted
     return true;
   }
@@ -396,7 +397,7 @@ class prover {
   block<int> version_;          // that the forward read
   block<int> newest_;           // by stage, updates done
   block<int> finished_;         // by stage and batch, weight gradients done
-  block<int> exchanged_, facts_, verdicts_;
+  block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
   block<std::size_t> first_post_, posted_, sent_;  // by channel
   block<action> posts_;
   block<std::size_t> ring_first_;
