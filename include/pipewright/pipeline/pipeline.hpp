@@ -164,7 +164,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   std::span<loss const> micro_batch_losses() const { return losses_; }
 
   /// Calls visit(stage, name, span of values, options) for the newest weights of this rank's stages, ascending; the values
-  /// may be changed between steps (to load a checkpoint), then all versions are. Asynchronous streams are to be drained first.
+  /// may be changed, to load a checkpoint. Between steps; asynchronous streams are drained first.
   template<class T = float> void for_each_parameter(auto&& visit) {
     int const newest = physical(0);
     for (auto const& c : cells_)
