@@ -36,8 +36,10 @@ struct options {
   double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes per second, of every edge
   std::function<link(int source, int destination)> link_between = {};  ///< if given, instead of the two above
   double deadline = 60;  ///< seconds that any wait may take before it fails; 0: for ever
-  /// Called by run() when a rank has failed and another does not return: nothing can free its thread, so this must not
-  /// return. What the caller's thread still owns is lost.
+  /// Seconds that the other ranks have to return once one has failed; negative: as many as the deadline.
+  double grace = -1;
+  /// Called by run() when a rank does not return within the grace. Nothing can free its thread, so this ends the process;
+  /// if it returns, end_process does.
   void (*on_hang)(std::string_view sentence) = end_process;
 };
 

@@ -21,7 +21,7 @@ namespace detail {
 class runner {
  public:
   runner(int ranks, options how)
-      : on_hang_(how.on_hang), grace_(seconds(how.deadline > 0 ? how.deadline : options{}.deadline)),
+      : on_hang_(how.on_hang), grace_(seconds(how.grace >= 0 ? how.grace : how.deadline > 0 ? how.deadline : 60)),
         all_(ranks, std::move(how)), shared_(all_.shared_) {}
 
   template<class F> void run(F& f) {
@@ -99,7 +99,7 @@ template<class Plan> concept is_view_of_ranks = requires(Plan const& plan) { { p
 
 /// Runs f(endpoint&) on one thread for each rank and returns when all have ended. If one throws or aborts, the others'
 /// waits throw, and when all have ended a pipewright::error with that first failure's text and rank is thrown (the
-/// exception itself nested in it). A rank that does not return within a deadline's time after that is reported by
+/// exception itself nested in it). A rank that does not return within options::grace after that is reported by
 /// options::on_hang, which ends the process.
 template<class F> requires std::invocable<F&, endpoint&>
 void run(int ranks, F&& f, options how = {}) {
