@@ -57,22 +57,29 @@ inline std::string in_quotes(std::string_view text) {
 
 [[noreturn]] inline void refuse_name(std::string const& name) {
   auto const names = schedule_names();
-  auto const nearest = *std::min_element(names.begin(), names.end(), [&](auto a, auto b) { return edits_between(name, a) < edits_between(name, b); });
+  auto const nearest = *std::min_element(
+      names.begin(), names.end(), [&](auto a, auto b) { return edits_between(name, a) < edits_between(name, b); });
   throw pw::error(fmt::format("there is no schedule {}{}; the schedules are {}", in_quotes(name),
-                              edits_between(name, nearest) <= 3 ? fmt::format(", did you mean '{}'?", nearest) : "", fmt::join(names, ", ")));
+                              edits_between(name, nearest) <= 3 ? fmt::format(", did you mean '{}'?", nearest) : "",
+                              fmt::join(names, ", ")));
 }
 
 /// A shape as options of the command line.
 inline std::string options_of(pw::shape s, bool grouped, bool stream) {
-  return fmt::format("--ranks {} --micro-batches {}{}{}{}", s.ranks, s.micro_batches, grouped || s.chunks != 1 ? fmt::format(" --chunks {}", s.chunks) : "",
-                     grouped && s.group != 0 ? fmt::format(" --group {}", s.group) : "", stream && s.batches != 1 ? fmt::format(" --batches {}", s.batches) : "");
+  return fmt::format("--ranks {} --micro-batches {}{}{}{}", s.ranks, s.micro_batches,
+                     grouped || s.chunks != 1 ? fmt::format(" --chunks {}", s.chunks) : "",
+                     grouped && s.group != 0 ? fmt::format(" --group {}", s.group) : "",
+                     stream && s.batches != 1 ? fmt::format(" --batches {}", s.batches) : "");
 }
 
 /// What the user wrote.
 inline std::string words_of(choice const& c) {
-  auto option = [](char const* name, std::int64_t value, bool said) { return said ? fmt::format(" --{} {}", name, value) : std::string(); };
-  return fmt::format("--ranks {} --micro-batches {}", c.ranks, c.micro_batches) + option("chunks", c.chunks, c.chunks != 0) +
-      option("group", c.group, c.group != 0) + option("batches", c.batches, c.says_batches);
+  auto option = [](char const* name, std::int64_t value, bool said) {
+    return said ? fmt::format(" --{} {}", name, value) : std::string();
+  };
+  return fmt::format("--ranks {} --micro-batches {}", c.ranks, c.micro_batches) +
+         option("chunks", c.chunks, c.chunks != 0) + option("group", c.group, c.group != 0) +
+         option("batches", c.batches, c.says_batches);
 }
 
 /// The most compute actions that a plan of the explorer may have; some 2 GB.
@@ -86,11 +93,13 @@ template<class Policy> pw::shape shape_of(choice const& c) {
   auto judge = [&](pw::shape s) {
     auto const fault = pw::check_shape<Policy>(s);
     if (fault.ok()) return;
-    throw pw::error(fmt::format("{} cannot have {}: {}; the nearest legal shape is {}", Policy::name, words_of(c), sentence(fault.broken),
-                                options_of(fault.nearest, grouped, stream)));
+    throw pw::error(fmt::format("{} cannot have {}: {}; the nearest legal shape is {}", Policy::name, words_of(c),
+                                sentence(fault.broken), options_of(fault.nearest, grouped, stream)));
   };
-  if (c.group != 0 && !grouped) throw pw::error(fmt::format("--group belongs to interleaved; {} has no groups, leave it out", Policy::name));
-  pw::shape s{number(c.ranks), number(c.micro_batches), number(c.chunks), number(c.group), c.says_batches ? number(c.batches) : 1};
+  if (c.group != 0 && !grouped)
+    throw pw::error(fmt::format("--group belongs to interleaved; {} has no groups, leave it out", Policy::name));
+  pw::shape s{number(c.ranks), number(c.micro_batches), number(c.chunks), number(c.group),
+              c.says_batches ? number(c.batches) : 1};
   pw::shape bounded = s;  // the general rules first: a policy completes only what has them
   if (s.chunks == 0) bounded.chunks = pw::complete<Policy>({.ranks = 1, .micro_batches = 1}).chunks;
   if (pw::check_shape<Policy>(bounded).broken <= pw::shape_rule::too_large) judge(bounded);
@@ -106,8 +115,10 @@ inline std::int64_t actions_of(pw::shape s) {
 
 inline void refuse_size(pw::shape s, std::string_view what) {
   if (actions_of(s) > most_actions)
-    throw pw::error(fmt::format("{} has {} compute actions, more than the {} that are held at once; ask for fewer ranks, chunks, micro-batches or batches",
-                                what, actions_of(s), most_actions));
+    throw pw::error(
+        fmt::format("{} has {} compute actions, more than the {} that are held at once; ask for fewer ranks, chunks, "
+                    "micro-batches or batches",
+                    what, actions_of(s), most_actions));
 }
 
 /// Calls run(std::type_identity<Policy>{}, complete shape) for the schedule that was chosen.

@@ -9,15 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <fmt/format.h>
-
 #include <pipewright/plan/check_table.hpp>
 #include <pipewright/plan/fault_report.hpp>
-#include <pipewright/plan/plan.hpp>
 #include <pipewright/plan/memory.hpp>
+#include <pipewright/plan/plan.hpp>
 #include <pipewright/plan/steady.hpp>
 #include <pipewright/schedule/csv.hpp>
 #include <pipewright/trace/chart.hpp>
@@ -79,7 +78,8 @@ inline std::vector<int> parse_placement(std::string_view text, pw::rows_view<pw:
     int rank = 0;
     for (char d : item) rank = d >= '0' && d <= '9' && rank < pw::max_stages ? 10 * rank + (d - '0') : pw::max_stages;
     if (item.empty() || rank >= pw::max_stages || ranks.size() >= static_cast<std::size_t>(pw::max_stages))
-      throw pw::error(fmt::format("--placement {}: expected is loop, v, or the rank of every stage as in 0,1,1,0", in_quotes(text)));
+      throw pw::error(fmt::format("--placement {}: expected is loop, v, or the rank of every stage as in 0,1,1,0",
+                                  in_quotes(text)));
     ranks.push_back(rank);
   }
   return ranks;
@@ -93,10 +93,10 @@ inline int check(check_request const& request) {
     throw pw::error(fmt::format("{}, line {}, column {}: {}", name, fault.line, fault.column, sentence(fault.broken)));
   auto const orders = table.orders.view();
   pw::table_options options;
-  options.weights = request.weights == "sync" ? pw::weight_rule::synchronous
-      : request.weights == "stash"            ? pw::weight_rule::stashing
-      : request.weights == "vsync"            ? pw::weight_rule::vertical_sync
-                                              : pw::weight_rule::double_buffered;
+  options.weights = request.weights == "sync"    ? pw::weight_rule::synchronous
+                    : request.weights == "stash" ? pw::weight_rule::stashing
+                    : request.weights == "vsync" ? pw::weight_rule::vertical_sync
+                                                 : pw::weight_rule::double_buffered;
   options.batches = static_cast<int>(std::clamp<std::int64_t>(request.batches, 0, pw::max_micro_batches));
   options.rank_of_stage = parse_placement(request.placement, orders);
   auto const found = pw::check_table(orders, options);
@@ -107,7 +107,8 @@ inline int check(check_request const& request) {
   int const length = orders.length(found.rank);
   print(pw::fault_line(found, length) + "\n");
   if (found.position < length)
-    print(fmt::format("{}, line {}, cell {}\n", name, found.rank + 1, table.cells.view()[found.rank][static_cast<std::size_t>(found.position)] + 1));
+    print(fmt::format("{}, line {}, cell {}\n", name, found.rank + 1,
+                      table.cells.view()[found.rank][found.position] + 1));
   print("\n" + pw::fault_grid(orders, found));
   return 1;
 }
@@ -137,7 +138,8 @@ template<class Policy, class T> json measure(choice const& c, pw::shape s, pw::c
   };
   if constexpr (pw::is_stream(Policy::weights)) {
     pw::shape steady = s;
-    steady.batches = (4 * s.ranks + s.micro_batches - 1) / s.micro_batches + 4;  // the versions have long settled by then
+    steady.batches =
+        (4 * s.ranks + s.micro_batches - 1) / s.micro_batches + 4;  // the versions have long settled by then
     refuse_size(steady, "the steady state of this stream");
     pw::shape one = s;
     one.batches = 1;
@@ -168,7 +170,9 @@ inline void simulate(choice const& c, std::string const& cost_text, bool as_json
       found = measure<schedule>(c, s, rounded(cost));
     }
     if (as_json) return print(found.dump(2) + "\n");
-    auto share = [&](char const* key) { return found[key].is_null() ? std::string("-") : fmt::format("{:.2f} %", 100 * found[key].get<double>()); };
+    auto share = [&](char const* key) {
+      return found[key].is_null() ? std::string("-") : fmt::format("{:.2f} %", 100 * found[key].get<double>());
+    };
     auto list = [&](char const* key) { return fmt::format("{}", fmt::join(found[key].get<std::vector<int>>(), " ")); };
     print(fmt::format("{}, {}\n", schedule::name, options_of(s, schedule::name == "interleaved", true)));
     print(fmt::format("  makespan                 {}\n", found["makespan"].dump()));
@@ -176,8 +180,10 @@ inline void simulate(choice const& c, std::string const& cost_text, bool as_json
     print(fmt::format("  bubble of the makespan   {}\n", share("bubble_of_makespan")));
     print(fmt::format("  bubble of the ideal      {}\n", share("bubble_of_ideal")));
     print(fmt::format("  bubble of longest rank   {}\n", share("bubble_of_longest_rank")));
-    if (!found["bubble_steady"].is_null()) print(fmt::format("  bubble, steady state     {}\n", share("bubble_steady")));
-    print(fmt::format("  in flight, by rank       {}   chunks, until the weight gradient is done\n", list("in_flight")));
+    if (!found["bubble_steady"].is_null())
+      print(fmt::format("  bubble, steady state     {}\n", share("bubble_steady")));
+    print(
+        fmt::format("  in flight, by rank       {}   chunks, until the weight gradient is done\n", list("in_flight")));
     print(fmt::format("  weight versions          {}\n", list("weight_versions")));
     print(fmt::format("  weight buffers           {}\n", list("weight_buffers")));
   });
@@ -201,7 +207,10 @@ inline void draw(choice const& c, std::string const& cost_text, std::string cons
   winsize size{};
   if (terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) size.ws_col = 0;
   print(t.title + "\n");
-  print(pw::chart(t, {.colour = terminal && std::getenv("NO_COLOR") == nullptr, .versions = t.has_weight_versions, .legend = true, .width = size.ws_col}));
+  print(pw::chart(t, {.colour = terminal && std::getenv("NO_COLOR") == nullptr,
+                      .versions = t.has_weight_versions,
+                      .legend = true,
+                      .width = size.ws_col}));
 }
 
 inline void write_trace(choice const& c, std::string const& cost_text, std::string const& file) {

@@ -20,7 +20,10 @@ using json = nlohmann::ordered_json;
 /// A number that is not negative: 2, 0.25, 18.522 or 1/3.
 inline pw::rational parse_time(std::string_view text, std::string_view key) {
   auto refuse = [&] {
-    return pw::error(fmt::format("--cost {}={}: a number that is not negative is expected, with at most 9 digits on each side, as 2, 0.25 or 1/3", key, in_quotes(text)));
+    return pw::error(
+        fmt::format("--cost {}={}: a number that is not negative is expected, with at most 9 digits on each side, as "
+                    "2, 0.25 or 1/3",
+                    key, in_quotes(text)));
   };
   auto digits = [&](std::string_view s) {
     if (s.empty() || s.size() > 9) throw refuse();
@@ -54,13 +57,15 @@ inline pw::costs<pw::rational> parse_costs(std::string_view text) {
     text.remove_prefix(comma == text.npos ? text.size() : comma + 1);
     auto const equals = item.find('=');
     auto const key = item.substr(0, equals);
-    pw::rational* const into = key == "forward" ? &cost.forward
-        : key == "backward_input"               ? &cost.backward_input
-        : key == "backward_weight"              ? &cost.backward_weight
-        : key == "transfer"                     ? &cost.transfer
-                                                : nullptr;
+    pw::rational* const into = key == "forward"           ? &cost.forward
+                               : key == "backward_input"  ? &cost.backward_input
+                               : key == "backward_weight" ? &cost.backward_weight
+                               : key == "transfer"        ? &cost.transfer
+                                                          : nullptr;
     if (into == nullptr || equals == item.npos)
-      throw pw::error(fmt::format("--cost {}: expected are forward=, backward_input=, backward_weight= and transfer=, separated by commas", in_quotes(item)));
+      throw pw::error(fmt::format(
+          "--cost {}: expected are forward=, backward_input=, backward_weight= and transfer=, separated by commas",
+          in_quotes(item)));
     *into = parse_time(item.substr(equals + 1), key);
   }
   return cost;

@@ -23,7 +23,9 @@ inline std::string name_of_file(std::string const& name) { return name == "-" ? 
 /// A file's text; "-" is the standard input.
 inline std::string read_file(std::string const& name) {
   constexpr std::size_t most = std::size_t{1} << 30;
-  auto fail = [&](std::string_view why) { return pw::error(fmt::format("cannot read {}: {}", name_of_file(name), why)); };
+  auto fail = [&](std::string_view why) {
+    return pw::error(fmt::format("cannot read {}: {}", name_of_file(name), why));
+  };
   std::error_code ignored;
   if (name != "-" && std::filesystem::is_directory(name, ignored)) throw fail("it is a directory");
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(name == "-" ? stdin : std::fopen(name.c_str(), "rb"),
@@ -44,7 +46,8 @@ inline void print(std::string_view text) { std::fwrite(text.data(), 1, text.size
 /// Throws where something that was printed did not arrive.
 inline void finish_printing() {
   errno = 0;
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) throw pw::error(fmt::format("cannot write to the standard output: {}", std::strerror(errno != 0 ? errno : EIO)));
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    throw pw::error(fmt::format("cannot write to the standard output: {}", std::strerror(errno != 0 ? errno : EIO)));
 }
 
 }  // namespace explorer

@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <pipewright/plan/check_table.hpp>
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <map>
 #include <random>
@@ -12,6 +8,9 @@
 #include <tuple>
 #include <vector>
 
+#include <doctest/doctest.h>
+
+#include <pipewright/plan/check_table.hpp>
 #include <pipewright/plan/fault_report.hpp>
 #include <pipewright/plan/rendezvous.hpp>
 #include <pipewright/schedule/named.hpp>
@@ -24,7 +23,8 @@ pw::verdict check(std::string_view csv, pw::table_options const& options = {}) {
   return pw::check_table(pw::parse_csv(csv).orders.view(), options);
 }
 
-void breaks(std::string_view csv, pw::rule broken, int rank, int position, std::string_view at, pw::table_options const& options = {}) {
+void breaks(std::string_view csv, pw::rule broken, int rank, int position, std::string_view at,
+            pw::table_options const& options = {}) {
   auto const found = check(csv, options);
   CAPTURE(csv);
   CHECK(pw::name_of(found.broken) == pw::name_of(broken));
@@ -68,7 +68,9 @@ bool runs_by_hand(rows const& table) {
   std::set<key> done;  // f i w: computed, r: input received, g: gradient received, s t: sent on
   bool backward = false;
   for (auto const& row : table)
-    for (auto const a : row) backward = backward || a.what == pw::kind::backward || a.what == pw::kind::backward_input || a.what == pw::kind::backward_weight;
+    for (auto const a : row)
+      backward = backward || a.what == pw::kind::backward || a.what == pw::kind::backward_input ||
+                 a.what == pw::kind::backward_weight;
   auto has = [&](char what, int s, int m) { return done.count({what, s, m}) > 0; };
   auto once = [&](char what, int s, int m) { return done.insert({what, s, m}).second; };
   std::vector<std::size_t> at(table.size());
@@ -122,16 +124,19 @@ bool runs_by_hand(rows const& table) {
 /// Derives a table with every RECV right before its consumer, which looks natural and hangs.
 rows receive_just_before_use(rows const& orders, std::vector<int> const& rank_of_stage) {
   int const stages = static_cast<int>(rank_of_stage.size());
-  auto rank = [&](int s) { return rank_of_stage[static_cast<std::size_t>(s)]; };
+  auto rank = [&](int s) { return rank_of_stage[s]; };
   rows result(orders.size());
   for (std::size_t r = 0; r < orders.size(); ++r)
     for (auto const a : orders[r]) {
       int const s = a.stage, m = a.micro_batch;
       bool const forward = a.what == pw::kind::forward, gives = pw::gives_input_gradient(a.what);
-      if (forward && s > 0 && rank(s - 1) != rank(s)) result[r].push_back(pw::make_action(pw::kind::receive_forward, s, m));
-      if (gives && s + 1 < stages && rank(s + 1) != rank(s)) result[r].push_back(pw::make_action(pw::kind::receive_backward, s, m));
+      if (forward && s > 0 && rank(s - 1) != rank(s))
+        result[r].push_back(pw::make_action(pw::kind::receive_forward, s, m));
+      if (gives && s + 1 < stages && rank(s + 1) != rank(s))
+        result[r].push_back(pw::make_action(pw::kind::receive_backward, s, m));
       result[r].push_back(a);
-      if (forward && s + 1 < stages && rank(s + 1) != rank(s)) result[r].push_back(pw::make_action(pw::kind::send_forward, s, m));
+      if (forward && s + 1 < stages && rank(s + 1) != rank(s))
+        result[r].push_back(pw::make_action(pw::kind::send_forward, s, m));
       if (gives && s > 0 && rank(s - 1) != rank(s)) result[r].push_back(pw::make_action(pw::kind::send_backward, s, m));
     }
   return result;
@@ -145,14 +150,19 @@ constexpr std::string_view zbv =  // P = 2, M = 4, V placement
 
 TEST_CASE("tables of the literature are sound") {
   CHECK(check("0F0,0F1,0B0,0F2,0B1,0F3,0B2,0B3\n1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n").ok());  // 1F1B
-  CHECK(check("0F0,0F1,0I0,0W0,0F2,0I1,0W1,0F3,0I2,0W2,0I3,0W3\n1F0,1I0,1F1,1I1,1W0,1F2,1I2,1W1,1F3,1I3,1W2,1W3\n").ok());  // ZB-H1
+  CHECK(check("0F0,0F1,0I0,0W0,0F2,0I1,0W1,0F3,0I2,0W2,0I3,0W3\n1F0,1I0,1F1,1I1,1W0,1F2,1I2,1W1,1F3,1I3,1W2,1W3\n")
+            .ok());                                                                         // ZB-H1
   CHECK(check("0F0,0F1,2F0,2F1,2B1,2B0,0B1,0B0\n1F0,1F1,3F0,3F1,3B1,3B0,1B1,1B0\n").ok());  // breadth-first
   CHECK(check(zbv).ok());
-  CHECK(check("0F0,0F1,0F2,3F0,3I0,3W0,3F1,(0F3;3B1)OVERLAP_F_B,(3F2;0B0)OVERLAP_F_B,3B2,(3F3;0B1)OVERLAP_F_B,3B3,0I2,0W2,0I3,0W3\n"
-              "1F0,2F0,1F1,2F1,1F2,2B0,(2F2;1B0)OVERLAP_F_B,(1F3;2B1)OVERLAP_F_B,(2F3;1B1)OVERLAP_F_B,2B2,1B2,2I3,1I3,2W3,1W3\n").ok());  // DualPipeV
+  CHECK(check("0F0,0F1,0F2,3F0,3I0,3W0,3F1,(0F3;3B1)OVERLAP_F_B,(3F2;0B0)OVERLAP_F_B,3B2,(3F3;0B1)OVERLAP_F_B,3B3,0I2,"
+              "0W2,0I3,0W3\n"
+              "1F0,2F0,1F1,2F1,1F2,2B0,(2F2;1B0)OVERLAP_F_B,(1F3;2B1)OVERLAP_F_B,(2F3;1B1)OVERLAP_F_B,2B2,1B2,2I3,1I3,"
+              "2W3,1W3\n")
+            .ok());  // DualPipeV
   // PyTorch's lowering of 1F1B, P = 2, M = 3, with its sends and receives
   CHECK(check("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0F2,0SEND_F2,0RECV_B1,0B1,0RECV_B2,0B2\n"
-              "1RECV_F0,1F0,1RECV_F1,1B0,1SEND_B0,1F1,1RECV_F2,1B1,1SEND_B1,1F2,1B2,1SEND_B2\n").ok());
+              "1RECV_F0,1F0,1RECV_F1,1B0,1SEND_B0,1F1,1RECV_F2,1B1,1SEND_B1,1F2,1B2,1SEND_B2\n")
+            .ok());
   CHECK(check("0F0\n1F0\n").ok());  // evaluation
 }
 
@@ -165,8 +175,10 @@ TEST_CASE("each fault has its rule and place") {
   breaks("3F0,3B0\n", complete, 0, 2, "0F0");
   breaks("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,0B1\n", placement, 1, 3, "0B1");
   breaks("0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", feasible, 0, 1, "0B0");
-  breaks("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n1RECV_F1,1F1,1RECV_F0,1F0,1B0,1SEND_B0,1B1,1SEND_B1\n", channels, 0, 1, "0SEND_F0");
-  breaks("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n1RECV_F0,1F0,1B0,1SEND_B0,1RECV_F1,1F1,1B1,1SEND_B1\n", deadlock, 0, 3, "0SEND_F1");
+  breaks("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n1RECV_F1,1F1,1RECV_F0,1F0,1B0,1SEND_B0,1B1,1SEND_B1\n",
+         channels, 0, 1, "0SEND_F0");
+  breaks("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n1RECV_F0,1F0,1B0,1SEND_B0,1RECV_F1,1F1,1B1,1SEND_B1\n",
+         deadlock, 0, 3, "0SEND_F1");
   breaks("0F0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n", feasible, 0, 1, "0B0");
   // idle cells do not count; a cell's number is another matter
   breaks("0F0,,0F1,,,0B0,0B1\n,1F0,,1B0,1F0,1F1,1B1\n", complete, 1, 2, "1F0");
@@ -178,17 +190,20 @@ TEST_CASE("where stages stand can be said, and is then held against the table") 
   breaks(zbv, pw::rule::placement, 0, 3, "3F0", {.rank_of_stage = loop});
   breaks("0F0\n1F0\n", pw::rule::placement, 1, 0, "1F0", {.rank_of_stage = {0}});
   breaks("0F0\n1F0\n", pw::rule::complete, 1, 1, "2F0", {.rank_of_stage = v});
-  CHECK_THROWS_WITH_AS(check("0F0\n1F0\n", {.rank_of_stage = {0, 2}}), doctest::Contains("names rank 2, but the table has 2 ranks"), pw::error);
+  CHECK_THROWS_WITH_AS(check("0F0\n1F0\n", {.rank_of_stage = {0, 2}}),
+                       doctest::Contains("names rank 2, but the table has 2 ranks"), pw::error);
   // any placement: ranks in another order, ranks of different size, a rank without a stage
   CHECK(check("1F0,1B0\n0F0,0B0\n").ok());
   CHECK(check("0F0,2F0,2B0,0B0\n1F0,1B0\n").ok());
-  CHECK(check("0F0,0SEND_F0,2RECV_F0,2F0,2B0,2SEND_B0,0RECV_B0,0B0\n1RECV_F0,1F0,1SEND_F0,1RECV_B0,1B0,1SEND_B0\n").ok());
+  CHECK(
+      check("0F0,0SEND_F0,2RECV_F0,2F0,2B0,2SEND_B0,0RECV_B0,0B0\n1RECV_F0,1F0,1SEND_F0,1RECV_B0,1B0,1SEND_B0\n").ok());
   CHECK(check("0F0,0B0\n\n1F0,1B0\n").ok());
 }
 
 TEST_CASE("weight rules are held against a table") {
   using enum pw::rule;
-  pw::table_options const stash{.weights = pw::weight_rule::stashing}, buffered{.weights = pw::weight_rule::double_buffered, .batches = 2};
+  pw::table_options const stash{.weights = pw::weight_rule::stashing},
+      buffered{.weights = pw::weight_rule::double_buffered, .batches = 2};
   std::string_view const one_f_one_b = "0F0,0F1,0B0,0F2,0B1,0F3,0B2,0B3\n1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n";
   std::string_view const gpipe = "0F0,0F1,0F2,0F3,0B0,0B1,0B2,0B3\n1F0,1F1,1F2,1F3,1B0,1B1,1B2,1B3\n";
   CHECK(check(one_f_one_b, stash).ok());
@@ -198,7 +213,8 @@ TEST_CASE("weight rules are held against a table") {
   CHECK(check("1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n0F0,0F1,0B0,0F2,0B1,0F3,0B2,0B3\n", stash).ok());  // stage 0 on rank 1
   CHECK_THROWS_WITH_AS(check("0F0,1F0,1B0,0B0\n", stash), doctest::Contains("one stage a rank"), pw::error);
   CHECK_THROWS_WITH_AS(check("0F0,0B0\n", buffered), doctest::Contains("do not make 2 batches"), pw::error);
-  CHECK_THROWS_WITH_AS(check("0F0,0B0,0POST_F0\n"), doctest::Contains("position 2: 0POST_F0 has no place in a table"), pw::error);
+  CHECK_THROWS_WITH_AS(check("0F0,0B0,0POST_F0\n"), doctest::Contains("position 2: 0POST_F0 has no place in a table"),
+                       pw::error);
 }
 
 TEST_CASE("an absurd table is refused without room for what it lacks") {
@@ -284,7 +300,7 @@ TEST_CASE("a table is sound exactly when it runs by hand") {
     if (!found.ok()) {
       CHECK(found.rank >= 0);
       CHECK(found.rank < static_cast<int>(mutant.size()));
-      CHECK(found.position <= static_cast<int>(mutant[static_cast<std::size_t>(found.rank)].size()));
+      CHECK(found.position <= static_cast<int>(mutant[found.rank].size()));
       CHECK(pw::fault_grid(block.view(), found).find('^') != std::string::npos);
     }
   }
@@ -296,7 +312,8 @@ TEST_CASE("a fault is shown at its place") {
   auto const table = pw::parse_csv("0F0,0F1,0B0,0B1\n1F0,1B0,1F1\n");
   auto const missing = pw::check_table(table.orders.view());
   CHECK(pw::fault_line(missing, 3) ==
-        "rule complete, rank 1, position 3 (the end of the row), action 1B1 is missing: every stage and micro-batch needs F once, then B once (or "
+        "rule complete, rank 1, position 3 (the end of the row), action 1B1 is missing: every stage and micro-batch "
+        "needs F once, then B once (or "
         "I once, then W once)");
   CHECK(pw::fault_grid(table.orders.view(), missing) ==
         "rank 0 | 0F0 0F1 0B0 0B1\n"

@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <pipewright/schedule/csv.hpp>
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <iterator>
 #include <random>
@@ -10,6 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include <doctest/doctest.h>
+
+#include <pipewright/schedule/csv.hpp>
 #include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
@@ -54,7 +53,8 @@ TEST_CASE("a table as PyTorch writes it") {
 TEST_CASE("a lowered table as PyTorch writes it") {
   auto const t = pw::parse_csv(
       "0UNSHARD,0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1,0REDUCE_GRAD,0RESHARD\n"
-      "1UNSHARD,1RECV_F0,1WAIT_RECV_F0,1F0,1RECV_F1,1B0,1SEND_B0,1WAIT_F1,1F1,1B1,1SEND_B1,1WAIT,1REDUCE_GRAD,1RESHARD\n");
+      "1UNSHARD,1RECV_F0,1WAIT_RECV_F0,1F0,1RECV_F1,1B0,1SEND_B0,1WAIT_F1,1F1,1B1,1SEND_B1,1WAIT,1REDUCE_GRAD,"
+      "1RESHARD\n");
   CHECK(row(t, 0) == "0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0RECV_B1 0B1");
   CHECK(row(t, 1) == "1RECV_F0 1F0 1RECV_F1 1B0 1SEND_B0 1F1 1B1 1SEND_B1");
   CHECK(pw::has_transfers(t.orders.view()));
@@ -72,7 +72,7 @@ TEST_CASE("a V placement is read from where the actions stand") {
 TEST_CASE("blanks, byte order marks and lines") {
   TWICE(pw::parse_csv("\xEF\xBB\xBF 0F0 ,\t0B0 ").orders.view()[0].size() == 2);
   TWICE(pw::parse_csv("0F0,0B0").orders.count() == 1);
-  TWICE(pw::parse_csv("0F0,0B0\n\n\r\n \n").orders.count() == 1);   // empty lines at the end are no ranks
+  TWICE(pw::parse_csv("0F0,0B0\n\n\r\n \n").orders.count() == 1);    // empty lines at the end are no ranks
   TWICE(pw::parse_csv("0F0,0B0\n\n1F0,1B0\n").orders.count() == 3);  // in between they are
   TWICE(pw::parse_csv("(0F3;3B1)OVERLAP_F_B,0B0").orders.view()[0].size() == 3);
 }
@@ -111,20 +111,20 @@ TEST_CASE("every schedule of the library goes there and back as CSV") {
         std::vector<std::vector<pw::action>> rows(static_cast<std::size_t>(ranks));
         std::string text;
         for (int r = 0; r < ranks; ++r) {
-          schedule::order(s, r, [&](pw::action a) { rows[static_cast<std::size_t>(r)].push_back(a); });
-          text += pw::text_of(rows[static_cast<std::size_t>(r)], ",") + "\n";
+          schedule::order(s, r, [&](pw::action a) { rows[r].push_back(a); });
+          text += pw::text_of(rows[r], ",") + "\n";
         }
         auto const t = pw::parse_csv(text);
         REQUIRE(t.orders.count() == ranks);
         for (int r = 0; r < ranks; ++r) {
           auto const read = t.orders.view()[r];
-          CHECK(std::vector<pw::action>(read.begin(), read.end()) == rows[static_cast<std::size_t>(r)]);
+          CHECK(std::vector<pw::action>(read.begin(), read.end()) == rows[r]);
         }
         CHECK(pw::csv_of(t.orders.view()) == text);
         CHECK(pw::stages_of(t.orders.view()) == s.stages());
         CHECK(pw::micro_batches_of(t.orders.view()) == micro_batches);
         for (int stage = 0; stage < s.stages(); ++stage)
-          CHECK(pw::ranks_of_stages(t.orders.view())[static_cast<std::size_t>(stage)] == schedule::rank_of(s, stage));
+          CHECK(pw::ranks_of_stages(t.orders.view())[stage] == schedule::rank_of(s, stage));
       }
   });
 }
@@ -133,8 +133,9 @@ TEST_CASE("a thousand broken variants of a table are read or refused, never wors
   std::string const sound =
       "0UNSHARD,0F0,0SEND_F0,0F1,0SEND_F1,,0RECV_B0,0B0,0RECV_B1,0B1,0REDUCE_GRAD\n"
       ",1RECV_F0,1F0,1RECV_F1,1I0,1SEND_B0,1W0,(1F1;1B1)OVERLAP_F_B,1SEND_B1\n";
-  std::string_view const pieces[] = {",", "\n", "F", "B", "0", "99999999999", "(", ";", ")OVERLAP_F_B", "SEND_", "_", " ",
-                                     "\r", "\xFF", "\"", "-1", "WAIT_", std::string_view("\0", 1)};
+  std::string_view const pieces[] = {
+      ",",     "\n", "F", "B",  "0",    "99999999999", "(",  ";",     ")OVERLAP_F_B",
+      "SEND_", "_",  " ", "\r", "\xFF", "\"",          "-1", "WAIT_", std::string_view("\0", 1)};
   std::mt19937 random(2006);
   int refused = 0, read = 0;
   for (int round = 0; round < 1000; ++round) {

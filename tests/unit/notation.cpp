@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <pipewright/schedule/notation.hpp>
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <doctest/doctest.h>
+
 #include <pipewright/schedule/named.hpp>
+#include <pipewright/schedule/notation.hpp>
 
 namespace pw = pipewright;
 
@@ -24,7 +23,8 @@ template<class Policy> constexpr std::vector<pw::action> order(pw::shape s, int 
 /// Whether a row prints as that text, in the compiler too (where std::string is not usable everywhere).
 constexpr bool prints_as(std::vector<pw::action> const& row, std::string_view text) {
   std::vector<char> written;
-  pw::write_actions(row, " ", [&](std::string_view piece) { written.insert(written.end(), piece.begin(), piece.end()); });
+  pw::write_actions(row, " ",
+                    [&](std::string_view piece) { written.insert(written.end(), piece.begin(), piece.end()); });
   return std::string_view(written.data(), written.size()) == text;
 }
 
@@ -61,14 +61,16 @@ TEST_CASE("orders read and print as the field writes them") {
 
 TEST_CASE("a table that is not ours reads and prints unchanged") {
   constexpr std::string_view dual_pipe_v =
-      "0F0 0F1 0F2 3F0 3I0 3W0 3F1 (0F3;3B1)OVERLAP_F_B (3F2;0B0)OVERLAP_F_B 3B2 (3F3;0B1)OVERLAP_F_B 3B3 0I2 0W2 0I3 0W3";
+      "0F0 0F1 0F2 3F0 3I0 3W0 3F1 (0F3;3B1)OVERLAP_F_B (3F2;0B0)OVERLAP_F_B 3B2 (3F3;0B1)OVERLAP_F_B 3B3 0I2 0W2 0I3 "
+      "0W3";
   TWICE(prints_as(pw::actions(dual_pipe_v), dual_pipe_v));
   TWICE(pw::actions("(0F3;3B1)OVERLAP_F_B").size() == 2);
   TWICE(pw::actions("(0F3;3B1)OVERLAP_F_B")[0] == pw::action{pw::kind::forward, true, 0, 3});
   TWICE(pw::actions("(0F3;3B1)OVERLAP_F_B")[1] == pw::action{pw::kind::backward, false, 3, 1});
   TWICE(pw::actions("2SEND_F7")[0] == pw::action{pw::kind::send_forward, false, 2, 7});
   TWICE(pw::actions("1REDUCE_GRAD")[0] == pw::action{pw::kind::reduce_gradient, false, 1, 0});
-  TWICE(prints_as(pw::actions("1UNSHARD 1F0 1RESHARD 1REDUCE_GRAD 1UPDATE"), "1UNSHARD 1F0 1RESHARD 1REDUCE_GRAD 1UPDATE"));
+  TWICE(prints_as(pw::actions("1UNSHARD 1F0 1RESHARD 1REDUCE_GRAD 1UPDATE"),
+                  "1UNSHARD 1F0 1RESHARD 1REDUCE_GRAD 1UPDATE"));
 }
 
 TEST_CASE("every kind goes there and back") {

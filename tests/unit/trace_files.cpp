@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
 #include <pipewright/plan/plan.hpp>
@@ -45,7 +44,8 @@ bool is_well_formed(std::string_view x) {
   auto entities_right = [](std::string_view t) {
     for (auto at = t.find('&'); at != t.npos; at = t.find('&', at + 1)) {
       bool known = false;
-      for (std::string_view const e : {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"}) known = known || t.substr(at).starts_with(e);
+      for (std::string_view const e : {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"})
+        known = known || t.substr(at).starts_with(e);
       if (!known) return false;
     }
     return true;
@@ -94,7 +94,8 @@ bool is_well_formed(std::string_view x) {
 
 /// A directory of its own that goes away.
 struct scratch {
-  fs::path path = fs::temp_directory_path() / ("pipewright-trace-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
+  fs::path path = fs::temp_directory_path() /
+                  ("pipewright-trace-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
   scratch() { fs::create_directories(path); }
   ~scratch() { fs::remove_all(path); }
   std::vector<std::string> names() const {
@@ -114,7 +115,8 @@ std::string content(fs::path const& path) {
 
 TEST_CASE("the checker of XML sees what is wrong") {
   CHECK(is_well_formed("<a b=\"1\"><c/>x &lt; y</a>\n"));
-  for (std::string_view const bad : {"", "<a>", "<a></b>", "<a b=1/>", "<a b=\"1\" b=\"2\"/>", "<a>&</a>", "<a b=\"<\"/>", "<a/><b/>", "x<a></a>"})
+  for (std::string_view const bad :
+       {"", "<a>", "<a></b>", "<a b=1/>", "<a b=\"1\" b=\"2\"/>", "<a>&</a>", "<a b=\"<\"/>", "<a/><b/>", "x<a></a>"})
     CHECK_FALSE(is_well_formed(bad));
 }
 
@@ -160,7 +162,8 @@ TEST_CASE("foreign text is harmless in a picture and a trace file") {
   CHECK(is_well_formed(pw::svg_of(t)));
   CHECK(pw::svg_of(t).find("a &lt;b&gt; &amp; &quot;c&quot; &apos;d&apos; \\ ? ? \xC3\xA9 ???") != std::string::npos);
   auto const read = nlohmann::json::parse(pw::perfetto_of(t));
-  CHECK(read["otherData"]["title"] == "a <b> & \"c\" 'd' \\ \x01 \xEF\xBF\xBD \xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD \n");
+  CHECK(read["otherData"]["title"] ==
+        "a <b> & \"c\" 'd' \\ \x01 \xEF\xBF\xBD \xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD \n");
 }
 
 TEST_CASE("a picture of too many actions is refused with a sentence") {
@@ -224,10 +227,12 @@ TEST_CASE("a file is written whole or not at all") {
   CHECK_THROWS_AS(pw::write_file(here.path / "y.txt", half), pw::error);
   CHECK(here.names() == std::vector<std::string>{"x.txt"});
 
-  CHECK_THROWS_WITH_AS(pw::write_file(here.path / "no" / "y.txt", "x"), doctest::Contains("No such file or directory"), pw::error);
+  CHECK_THROWS_WITH_AS(pw::write_file(here.path / "no" / "y.txt", "x"), doctest::Contains("No such file or directory"),
+                       pw::error);
   CHECK_THROWS_WITH_AS(pw::write_file(here.path, "x"), doctest::Contains("it is a directory"), pw::error);
   CHECK_THROWS_WITH_AS(pw::write_file("", "x"), doctest::Contains("the name is empty"), pw::error);
-  CHECK_THROWS_WITH_AS(pw::write_file("/dev/full", std::string(1 << 20, 'x')), doctest::Contains("No space left"), pw::error);
+  CHECK_THROWS_WITH_AS(pw::write_file("/dev/full", std::string(1 << 20, 'x')), doctest::Contains("No space left"),
+                       pw::error);
   CHECK(fs::is_character_file("/dev/full"));
 
   fs::create_symlink("x.txt", here.path / "link");
@@ -243,9 +248,9 @@ TEST_CASE("what ranks record becomes one trace in seconds") {
   std::vector<pw::recorder> recorders(2, pw::recorder(64));
   for (int r = 0; r < 2; ++r)
     for (auto const i : p.programs[r]) {
-      recorders[static_cast<std::size_t>(r)].before({r, i});
+      recorders[r].before({r, i});
       if (pw::is_compute(i.what.what)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      recorders[static_cast<std::size_t>(r)].after({r, i});
+      recorders[r].after({r, i});
     }
   auto const t = pw::measured_trace(p, recorders, "measured");
   CHECK(t.unit == pw::time_unit::seconds);

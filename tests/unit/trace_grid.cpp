@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <pipewright/trace/grid.hpp>
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <string>
 #include <string_view>
 
+#include <doctest/doctest.h>
+
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/plan/steady.hpp>
+#include <pipewright/trace/grid.hpp>
 
 namespace pw = pipewright;
 
@@ -96,8 +95,8 @@ TEST_CASE("totals are those of the formulas") {
       auto const totals = pw::totals_of(traced<pw::flush>({ranks, micro_batches}));
       CHECK(totals.length() == 3.0 * (micro_batches + ranks - 1));
       for (int r = 0; r < ranks; ++r) {
-        CHECK(totals.busy[static_cast<std::size_t>(r)] == 3.0 * micro_batches);
-        CHECK(totals.in_flight[static_cast<std::size_t>(r)] == std::min(micro_batches, ranks - r));
+        CHECK(totals.busy[r] == 3.0 * micro_batches);
+        CHECK(totals.in_flight[r] == std::min(micro_batches, ranks - r));
       }
       CHECK(totals.idle() == doctest::Approx(static_cast<double>(ranks - 1) / (micro_batches + ranks - 1)));
     }
@@ -116,21 +115,25 @@ TEST_CASE("the bubble of a stream's period") {
     for (pw::rational const latency : {pw::rational(0), pw::rational(1, 4), pw::rational(2)}) {
       pw::costs<pw::rational> cost;
       cost.transfer = latency;
-      pw::rational const paid = pw::rational(2 * (ranks - 1), ranks) * latency, expected = paid / (pw::rational(3) + paid);
+      pw::rational const paid = pw::rational(2 * (ranks - 1), ranks) * latency,
+                         expected = paid / (pw::rational(3) + paid);
       CAPTURE(ranks);
       CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b>({ranks, 3}).view(), cost) == expected);
       CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b_vertical_sync>({ranks, 1}).view(), cost) == expected);
       CHECK(pw::steady_bubble(pw::make_plan<pw::two_buffered>({ranks, ranks}).view(), cost) == expected);
       pw::costs<double> rounded;
       rounded.transfer = static_cast<double>(latency);
-      CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b>({ranks, 3}).view(), rounded) == doctest::Approx(static_cast<double>(expected)));
+      CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b>({ranks, 3}).view(), rounded) ==
+            doctest::Approx(static_cast<double>(expected)));
     }
-  CHECK_THROWS_WITH_AS(pw::steady_bubble(pw::make_plan<pw::flush>({2, 2}).view(), pw::costs<double>{}), doctest::Contains("no steady state"), pw::error);
+  CHECK_THROWS_WITH_AS(pw::steady_bubble(pw::make_plan<pw::flush>({2, 2}).view(), pw::costs<double>{}),
+                       doctest::Contains("no steady state"), pw::error);
 }
 
 TEST_CASE("a slow stage sets the period") {
   pw::costs<pw::rational> cost;
   cost.stage_forward = {1, 2, 1};
   cost.stage_backward_input = cost.stage_backward_weight = {1, 2, 1};
-  CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b>({3, 2}).view(), cost) == pw::rational(0));  // rank 1 never waits
+  CHECK(pw::steady_bubble(pw::make_plan<pw::one_f_one_b>({3, 2}).view(), cost) ==
+        pw::rational(0));  // rank 1 never waits
 }

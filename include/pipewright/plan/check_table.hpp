@@ -17,7 +17,7 @@ namespace pipewright::inline v0 {
 /// What a table does not say itself.
 struct table_options {
   weight_rule weights = weight_rule::synchronous;
-  int batches = 1;                     ///< updates that the table's micro-batches make under double_buffered
+  int batches = 1;                      ///< updates that the table's micro-batches make under double_buffered
   std::vector<int> rank_of_stage = {};  ///< by stage; empty: each stage stands where its actions stand
 };
 
@@ -32,11 +32,13 @@ class table_judge {
     stages_ = std::max(stages_of(table), static_cast<int>(options.rank_of_stage.size()));
     total_ = micro_batches_of(table);
     if (options.batches < 1 || total_ % options.batches != 0)
-      throw error("the table's " + std::to_string(total_) + " micro-batches do not make " + std::to_string(options.batches) + " batches of one size");
+      throw error("the table's " + std::to_string(total_) + " micro-batches do not make " +
+                  std::to_string(options.batches) + " batches of one size");
     rank_of_stage_ = options.rank_of_stage.empty() ? ranks_of_stages(table) : options.rank_of_stage;
     for (int& rank : rank_of_stage_)
       if (rank >= table.count)
-        throw error("the placement names rank " + std::to_string(rank) + ", but the table has " + std::to_string(table.count) + " ranks");
+        throw error("the placement names rank " + std::to_string(rank) + ", but the table has " +
+                    std::to_string(table.count) + " ranks");
     for (std::size_t s = 0; s < rank_of_stage_.size(); ++s)
       if (rank_of_stage_[s] < 0) rank_of_stage_[s] = static_cast<int>(s) % table.count;  // a stage without any action
   }
@@ -59,8 +61,10 @@ class table_judge {
         action const a = table_.begin_of(r)[at];
         bool const transfer = traffic_of(a.what) != traffic::step && (is_send(a.what) || is_receive(a.what));
         if ((!is_compute(a.what) || a.what == kind::recompute) && !transfer)
-          throw error("rank " + std::to_string(r) + ", position " + std::to_string(at) + ": " + std::string(action_text(a).view()) +
-                      " has no place in a table: it holds F, B, I, W, SEND_F, RECV_F, SEND_B and RECV_B, all else is derived");
+          throw error(
+              "rank " + std::to_string(r) + ", position " + std::to_string(at) + ": " +
+              std::string(action_text(a).view()) +
+              " has no place in a table: it holds F, B, I, W, SEND_F, RECV_F, SEND_B and RECV_B, all else is derived");
       }
   }
 
@@ -77,12 +81,13 @@ class table_judge {
   verdict check_number() const {
     std::vector<std::int64_t> forwards;
     for (std::size_t i = 0; i < table_.total(); ++i)
-      if (action const a = table_.items[i]; a.what == kind::forward) forwards.push_back(std::int64_t{a.stage} * total_ + a.micro_batch);
+      if (action const a = table_.items[i]; a.what == kind::forward)
+        forwards.push_back(std::int64_t{a.stage} * total_ + a.micro_batch);
     if (static_cast<std::int64_t>(forwards.size()) >= std::int64_t{stages_} * total_) return sound;
     std::sort(forwards.begin(), forwards.end());
     std::int64_t missing = 0;
     for (std::int64_t const f : forwards) missing += f == missing;
-    int const stage = static_cast<int>(missing / total_), rank = rank_of_stage_[static_cast<std::size_t>(stage)];
+    int const stage = static_cast<int>(missing / total_), rank = rank_of_stage_[stage];
     return {rule::complete, rank, table_.length(rank), forward(stage, static_cast<int>(missing % total_))};
   }
 
@@ -91,17 +96,23 @@ class table_judge {
       if (std::find(rank_at_.begin(), rank_at_.end(), rank) == rank_at_.end()) rank_at_.push_back(rank);
     int const held = static_cast<int>(rank_at_.size());
     std::vector<int> number(static_cast<std::size_t>(table_.count), -1), stages(static_cast<std::size_t>(held));
-    for (int i = 0; i < held; ++i) number[static_cast<std::size_t>(rank_at_[static_cast<std::size_t>(i)])] = i;
+    for (int i = 0; i < held; ++i) number[rank_at_[i]] = i;
     for (int const rank : rank_of_stage_) {
-      places_.push_back(number[static_cast<std::size_t>(rank)]);
-      ++stages[static_cast<std::size_t>(places_.back())];
+      places_.push_back(number[rank]);
+      ++stages[places_.back()];
     }
     bool const even = std::all_of(stages.begin(), stages.end(), [&](int n) { return n == stages[0]; });
-    if (!(even && stages[0] == 1) && (options_.weights == weight_rule::stashing || options_.weights == weight_rule::vertical_sync))
-      throw error("weight stashing is defined for one stage a rank, and this table has more; check it with --weights sync or 2bw");
+    if (!(even && stages[0] == 1) &&
+        (options_.weights == weight_rule::stashing || options_.weights == weight_rule::vertical_sync))
+      throw error(
+          "weight stashing is defined for one stage a rank, and this table has more; check it with --weights sync or "
+          "2bw");
 
     plan_.schedule = "table";
-    plan_.facts = {.ranks = even ? held : stages_, .micro_batches = total_ / options_.batches, .chunks = even ? stages[0] : 1, .batches = options_.batches};
+    plan_.facts = {.ranks = even ? held : stages_,
+                   .micro_batches = total_ / options_.batches,
+                   .chunks = even ? stages[0] : 1,
+                   .batches = options_.batches};
     plan_.weights = options_.weights;
     plan_.backward = backward_form::none;
     for (std::size_t i = 0; i < table_.total(); ++i) {
@@ -114,15 +125,17 @@ class table_judge {
     plan_.weight_buffers = buffers_.data();
   }
 
-  int length_of(int internal) const { return internal < static_cast<int>(rank_at_.size()) ? table_.length(rank_at_[static_cast<std::size_t>(internal)]) : 0; }
+  int length_of(int internal) const {
+    return internal < static_cast<int>(rank_at_.size()) ? table_.length(rank_at_[internal]) : 0;
+  }
 
   rows<action> internal_rows(auto&& keep) const {
     rows<action> result(plan_.facts.ranks, table_.total());
     std::size_t next = 0;
     for (int r = 0; r < plan_.facts.ranks; ++r) {
       for (int at = 0; at < length_of(r); ++at)
-        if (action const a = table_.begin_of(rank_at_[static_cast<std::size_t>(r)])[at]; keep(a)) result.items[next++] = a;
-      result.first[static_cast<std::size_t>(r) + 1] = next;
+        if (action const a = table_.begin_of(rank_at_[r])[at]; keep(a)) result.items[next++] = a;
+      result.first[r + 1] = next;
     }
     return result;
   }
@@ -136,11 +149,12 @@ class table_judge {
       else return t.what;
     };
     int ordinal = 0;
-    for (int at = 0; at < v.position && at < rows.length(v.rank); ++at) ordinal += counts(plain(rows.begin_of(v.rank)[at]));
+    for (int at = 0; at < v.position && at < rows.length(v.rank); ++at)
+      ordinal += counts(plain(rows.begin_of(v.rank)[at]));
     int position = 0;
     for (int const n = length_of(v.rank); position < n; ++position)
-      if (counted(table_.begin_of(rank_at_[static_cast<std::size_t>(v.rank)])[position]) && ordinal-- == 0) break;
-    v.rank = rank_at_[static_cast<std::size_t>(v.rank)];
+      if (counted(table_.begin_of(rank_at_[v.rank])[position]) && ordinal-- == 0) break;
+    v.rank = rank_at_[v.rank];
     v.position = position;
     return v;
   }
@@ -157,22 +171,25 @@ class table_judge {
   verdict judge_as_it_stands() {
     int const interval = plan_.update_interval();
     rows<action> const all = internal_rows([](action) { return true; });
-    std::size_t const updates = plan_.backward == backward_form::none ? 0 : static_cast<std::size_t>(stages_) * static_cast<std::size_t>(total_ / interval);
+    std::size_t const updates = plan_.backward == backward_form::none
+                                    ? 0
+                                    : static_cast<std::size_t>(stages_) * static_cast<std::size_t>(total_ / interval);
     rows<instruction> programs(plan_.facts.ranks, table_.total() + updates);
     std::size_t next = 0;
     for (int r = 0; r < plan_.facts.ranks; ++r) {
       int const held = static_cast<int>(std::count(places_.begin(), places_.end(), r));
       std::vector<int> left(static_cast<std::size_t>(total_ / interval), held * interval);
       for (action const a : all.view()[r]) {
-        programs.items[next++] = {a, is_compute(a.what) ? version_read(plan_.weights, plan_.facts, r, a.micro_batch) : 0};
+        programs.items[next++] = {a,
+                                  is_compute(a.what) ? version_read(plan_.weights, plan_.facts, r, a.micro_batch) : 0};
         if (!gives_weight_gradient(a.what)) continue;
         int const batch = a.micro_batch / interval;
-        if (--left[static_cast<std::size_t>(batch)] != 0) continue;
+        if (--left[batch] != 0) continue;
         for (int s = 0; s < stages_; ++s)
-          if (places_[static_cast<std::size_t>(s)] == r)
+          if (places_[s] == r)
             programs.items[next++] = {make_action(kind::update, s, (batch + 1) * interval - 1), batch + 1};
       }
-      programs.first[static_cast<std::size_t>(r) + 1] = next;
+      programs.first[r + 1] = next;
     }
     return located_proof(programs.view(), [](action a) { return a.what != kind::update; });
   }

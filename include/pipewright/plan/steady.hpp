@@ -17,10 +17,9 @@ inline rows<instruction> first_batches(plan_view const& stream, int batches) {
   int const micro_batches = batches * stream.facts.micro_batches, updates = micro_batches / stream.update_interval();
   int const per_micro_batch = stream.backward == backward_form::split ? 3 : 2;
   std::vector<int> work(static_cast<std::size_t>(stream.facts.ranks));  // by rank: compute actions and updates
-  for (int s = 0; s < stream.stages(); ++s)
-    work[static_cast<std::size_t>(stream.rank_of_stage[s])] += per_micro_batch * micro_batches + updates;
+  for (int s = 0; s < stream.stages(); ++s) work[stream.rank_of_stage[s]] += per_micro_batch * micro_batches + updates;
   auto each = [&](int rank, auto&& emit) {
-    int missing = work[static_cast<std::size_t>(rank)];
+    int missing = work[rank];
     for (long long at = 0; missing > 0; ++at) {
       instruction const i = stream.at(rank, at);
       if (i.what.micro_batch >= micro_batches) continue;
@@ -34,7 +33,7 @@ inline rows<instruction> first_batches(plan_view const& stream, int batches) {
   std::size_t next = 0;
   for (int r = 0; r < stream.facts.ranks; ++r) {
     each(r, [&](instruction i) { result.items[next++] = i; });
-    result.first[static_cast<std::size_t>(r) + 1] = next;
+    result.first[r + 1] = next;
   }
   return result;
 }
@@ -63,7 +62,8 @@ template<class T> T steady_bubble(plan_view stream, costs<T> const& cost) {
       for (auto const& span : times.spans.view()[r]) {
         int const m = span.what.what.micro_batch;
         if (m == last) busy += span.end - span.begin;
-        if (m <= last && gives_weight_gradient(span.what.what.what)) end[static_cast<std::size_t>(r) * static_cast<std::size_t>(all) + static_cast<std::size_t>(m)] = span.end;
+        if (m <= last && gives_weight_gradient(span.what.what.what))
+          end[static_cast<std::size_t>(r) * static_cast<std::size_t>(all) + static_cast<std::size_t>(m)] = span.end;
       }
       work = std::max(work, busy);
     }
@@ -72,16 +72,19 @@ template<class T> T steady_bubble(plan_view stream, costs<T> const& cost) {
       else return a == b;
     };
     for (int length = ranks; length > 0; --length) {
-      T const period = end[static_cast<std::size_t>(last)] - end[static_cast<std::size_t>(last - length)];
+      T const period = end[last] - end[last - length];
       bool settled = true;
       for (int r = 0; r < ranks && settled; ++r) {
         T const* const row = end.data() + static_cast<std::size_t>(r) * static_cast<std::size_t>(all);
-        for (int m = last; m > last - 2 * ranks && m >= length && settled; --m) settled = same(row[m] - row[m - length], period);
+        for (int m = last; m > last - 2 * ranks && m >= length && settled; --m)
+          settled = same(row[m] - row[m - length], period);
       }
       if (settled) return period == T(0) ? T(0) : T(1) - T(length) * work / period;
     }
   }
-  throw error("no period shows within 64 P micro-batches: stage times differ too much; simulate a longer stream and compare makespans");
+  throw error(
+      "no period shows within 64 P micro-batches: stage times differ too much; simulate a longer stream and compare "
+      "makespans");
 }
 
 }  // namespace pipewright::inline v0

@@ -38,7 +38,8 @@ constexpr bool is_passed_over(std::string_view cell) {
   int ignored = 0;
   reader.number(max_stages, notation_rule::stage, notation_rule::stage_too_large, ignored);
   auto const word = reader.word();
-  if (word == "UNSHARD" || word == "RESHARD" || word == "REDUCE_GRAD") return reader.fault.ok() && reader.at == reader.size;
+  if (word == "UNSHARD" || word == "RESHARD" || word == "REDUCE_GRAD")
+    return reader.fault.ok() && reader.at == reader.size;
   if (!word.starts_with("WAIT")) return false;
   while (reader.at_digit()) ++reader.at;
   return reader.fault.ok() && reader.at == reader.size;
@@ -102,8 +103,8 @@ constexpr csv_fault parse_csv(std::string_view text, table& into) {
         read.orders.items[next] = a;
         read.cells.items[next++] = index;
       });
-    read.orders.first[static_cast<std::size_t>(line) + 1] = next;
-    read.cells.first[static_cast<std::size_t>(line) + 1] = next;
+    read.orders.first[line + 1] = next;
+    read.cells.first[line + 1] = next;
     return true;
   });
   into = std::move(read);
@@ -153,7 +154,8 @@ constexpr int stages_of(rows_view<action> orders) {
 /// M, the highest micro-batch of a table + 1.
 constexpr int micro_batches_of(rows_view<action> orders) {
   int micro_batches = 0;
-  for (std::size_t i = 0; i < orders.total(); ++i) micro_batches = std::max(micro_batches, orders.items[i].micro_batch + 1);
+  for (std::size_t i = 0; i < orders.total(); ++i)
+    micro_batches = std::max(micro_batches, orders.items[i].micro_batch + 1);
   return micro_batches;
 }
 

@@ -35,7 +35,8 @@ class text_chart {
 
   std::string text() const {
     std::string result;
-    int const prefix = rank_digits() + 8, per_panel = options_.width > 0 ? std::max(1, (options_.width - prefix) / (width_ + 1)) : columns_;
+    int const prefix = rank_digits() + 8,
+              per_panel = options_.width > 0 ? std::max(1, (options_.width - prefix) / (width_ + 1)) : columns_;
     for (int from = 0; from < std::max(columns_, 1); from += std::max(per_panel, 1)) {
       int const to = std::min(columns_, from + std::max(per_panel, 1));
       if (from > 0) result += '\n';
@@ -94,7 +95,7 @@ class text_chart {
     rows_.resize(static_cast<std::size_t>(trace_.ranks));
     for (auto const& a : trace_.actions) {
       if (!is_compute(a.ran.what.what)) continue;
-      auto& row = rows_[static_cast<std::size_t>(a.rank)];
+      auto& row = rows_[a.rank];
       auto at = [&](double time) { return static_cast<int>(std::lround((time - totals_.begin) / column_)); };
       int const begin = std::max(at(a.begin), row.empty() ? 0 : row.back().end);
       row.push_back({begin, std::max(begin + 1, at(a.end)), a.ran});
@@ -103,13 +104,15 @@ class text_chart {
   }
 
   std::string label(instruction i) const {
-    return (trace_.chunks > 1 ? std::to_string(i.what.stage) : "") + std::string(name_of(i.what.what)) + std::to_string(i.what.micro_batch);
+    return (trace_.chunks > 1 ? std::to_string(i.what.stage) : "") + std::string(name_of(i.what.what)) +
+           std::to_string(i.what.micro_batch);
   }
 
   void fit_width() {
     for (auto const& row : rows_)
       for (cell const& c : row) {
-        int const length = static_cast<int>(std::max(label(c.ran).size(), options_.versions ? std::to_string(c.ran.version).size() + 1 : 0));
+        int const length = static_cast<int>(
+            std::max(label(c.ran).size(), options_.versions ? std::to_string(c.ran.version).size() + 1 : 0));
         int const n = c.end - c.begin;
         width_ = std::max(width_, (length + 1 + n - 1) / n - 1);
       }
@@ -126,7 +129,7 @@ class text_chart {
   }
 
   void line(std::string& out, int rank, int from, int to, bool versions) const {
-    auto const& row = rows_[static_cast<std::size_t>(rank)];
+    auto const& row = rows_[rank];
     auto c = std::partition_point(row.begin(), row.end(), [&](cell const& x) { return x.end <= from; });
     for (int at = from; at < to;) {
       out += ' ';
@@ -154,19 +157,20 @@ class text_chart {
     bool const seconds = trace_.unit == time_unit::seconds;
     auto time = [&](double t) { return seconds ? trace_text::number(1e3 * t, 2) + " ms" : trace_text::number(t); };
     out += " | bubble " + time(totals_.length() - totals_.busy[r]) + " of " + time(totals_.length()) + ", in flight " +
-        std::to_string(totals_.in_flight[r]);
+           std::to_string(totals_.in_flight[r]);
   }
 
   void legend(std::string& out) const {
     std::array<bool, 5> used{};
     for (auto const& row : rows_)
-      for (cell const& c : row) used[static_cast<std::size_t>(c.ran.what.what)] = true;
+      for (cell const& c : row) used[static_cast<int>(c.ran.what.what)] = true;
     out += '\n';
     for (int k = 0; k < 5; ++k) {
-      if (!used[static_cast<std::size_t>(k)]) continue;
+      if (!used[k]) continue;
       auto const what = static_cast<kind>(k);
       auto const name = std::string(name_of(what));
-      out += (options_.colour ? std::string(colour_of(what)) + " " + name + " \033[0m " : name + " ") + std::string(trace_text::words(what)) + "   ";
+      out += (options_.colour ? std::string(colour_of(what)) + " " + name + " \033[0m " : name + " ") +
+             std::string(trace_text::words(what)) + "   ";
     }
     out += ".. idle (bubble)";
     if (trace_.chunks > 1) out += "   1F0 stage 1, forward, micro-batch 0";

@@ -25,8 +25,10 @@ inline costs<double> unit_costs(plan_view const& p) {
 /// A stream up to the moment at which some rank would begin what its first batches do not hold.
 inline trace trace_of_head(plan_view p) {
   plan_view const stream = p;
-  int const enough = (2 * p.facts.ranks + 1 + p.facts.micro_batches) / p.facts.micro_batches;  // batches, for 2P + 2 micro-batches
-  p.facts.batches = p.weights == weight_rule::double_buffered ? std::max(3, enough) : enough;   // and a first new version
+  int const enough =
+      (2 * p.facts.ranks + 1 + p.facts.micro_batches) / p.facts.micro_batches;  // batches, for 2P + 2 micro-batches
+  p.facts.batches =
+      p.weights == weight_rule::double_buffered ? std::max(3, enough) : enough;  // and a first new version
   auto const programs = first_batches(stream, p.facts.batches);
   p.programs = programs.view();
   p.period_micro_batches = 0;
@@ -39,7 +41,7 @@ inline trace trace_of_head(plan_view p) {
       if (is_compute(a.what) && a.micro_batch >= p.facts.total_micro_batches()) break;
       whole += is_compute(a.what);
     }
-    if (whole > 0) cut = std::min(cut, times.spans.view()[r][static_cast<std::size_t>(whole) - 1].end);
+    if (whole > 0) cut = std::min(cut, times.spans.view()[r][whole - 1].end);
   }
   trace t = trace_of(p, times);
   std::erase_if(t.actions, [&](timed_action const& a) { return a.end > cut; });
@@ -58,9 +60,7 @@ inline std::string grid(plan_view const& p) {
   if (p.is_stream()) return chart(detail::trace_of_head(p), {.versions = true});
   return chart(trace_of(p, simulate(p, detail::unit_costs(p))));
 }
-std::string grid(auto const& plan)
-  requires requires { plan_view{plan.view()}; }
-{
+std::string grid(auto const& plan) requires requires { plan_view{plan.view()}; } {
   return grid(plan_view{plan.view()});
 }
 

@@ -25,7 +25,8 @@ class trace_event_writer {
 
   void write(auto&& append) const {
     append("{\"displayTimeUnit\":\"ms\",\"otherData\":{\"title\":" + trace_text::json(trace_.title) +
-           "},\"traceEvents\":[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":0,\"args\":{\"name\":" + trace_text::json(trace_.title) + "}}");
+           "},\"traceEvents\":[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":0,\"args\":{\"name\":" +
+           trace_text::json(trace_.title) + "}}");
     for (int r = 0; r < trace_.ranks; ++r) {
       auto const head = ",\n{\"ph\":\"M\",\"pid\":0,\"tid\":" + std::to_string(r) + ",\"name\":";
       append(head + "\"thread_name\",\"args\":{\"name\":\"rank " + std::to_string(r) + "\"}}" + head +
@@ -34,12 +35,13 @@ class trace_event_writer {
     std::vector<int> held(static_cast<std::size_t>(trace_.ranks));
     for (auto const& a : trace_.actions) {
       event(append, a);
-      auto& in_flight = held[static_cast<std::size_t>(a.rank)];
+      auto& in_flight = held[a.rank];
       if (a.ran.what.what == kind::forward) ++in_flight;
       else if (gives_weight_gradient(a.ran.what.what)) --in_flight;
       else continue;
-      append(",\n{\"ph\":\"C\",\"name\":\"in flight, rank " + std::to_string(a.rank) + "\",\"pid\":0,\"ts\":" +
-             at(a.ran.what.what == kind::forward ? a.begin : a.end) + ",\"args\":{\"chunks\":" + std::to_string(in_flight) + "}}");
+      append(",\n{\"ph\":\"C\",\"name\":\"in flight, rank " + std::to_string(a.rank) +
+             "\",\"pid\":0,\"ts\":" + at(a.ran.what.what == kind::forward ? a.begin : a.end) +
+             ",\"args\":{\"chunks\":" + std::to_string(in_flight) + "}}");
     }
     arrows(append);
     append(std::string_view("\n]}\n"));
@@ -53,11 +55,14 @@ class trace_event_writer {
   void event(auto&& append, timed_action const& a) const {
     action const what = a.ran.what;
     bool const moment = a.end <= a.begin;
-    std::string line = ",\n{\"ph\":\"" + std::string(moment ? "i" : "X") + "\",\"name\":\"" + std::string(action_text(what).view()) +
-        "\",\"cat\":\"" + std::string(trace_text::words(what.what)) + "\",\"pid\":0,\"tid\":" + std::to_string(a.rank) + ",\"ts\":" + at(a.begin);
+    std::string line = ",\n{\"ph\":\"" + std::string(moment ? "i" : "X") + "\",\"name\":\"" +
+                       std::string(action_text(what).view()) + "\",\"cat\":\"" +
+                       std::string(trace_text::words(what.what)) + "\",\"pid\":0,\"tid\":" + std::to_string(a.rank) +
+                       ",\"ts\":" + at(a.begin);
     line += moment ? std::string(",\"s\":\"t\"") : ",\"dur\":" + trace_text::number(micro(a.end - a.begin), 3);
     if (auto const colour = colour_of(what.what); !colour.empty()) line += ",\"cname\":\"" + std::string(colour) + "\"";
-    line += ",\"args\":{\"stage\":" + std::to_string(what.stage) + ",\"micro_batch\":" + std::to_string(what.micro_batch);
+    line +=
+        ",\"args\":{\"stage\":" + std::to_string(what.stage) + ",\"micro_batch\":" + std::to_string(what.micro_batch);
     if (is_compute(what.what) || what.what == kind::update) line += ",\"version\":" + std::to_string(a.ran.version);
     append(line + "}}");
   }
@@ -78,7 +83,8 @@ class trace_event_writer {
   void arrows(auto&& append) const {
     std::unordered_map<std::uint64_t, timed_action const*> producers;
     auto key = [](bool forward, int stage, int micro_batch) {
-      return std::uint64_t{forward} << 63 | static_cast<std::uint64_t>(stage + 1) << 32 | static_cast<std::uint32_t>(micro_batch);
+      return std::uint64_t{forward} << 63 | static_cast<std::uint64_t>(stage + 1) << 32 |
+             static_cast<std::uint32_t>(micro_batch);
     };
     for (auto const& a : trace_.actions) {
       auto const what = a.ran.what.what;
@@ -89,12 +95,15 @@ class trace_event_writer {
     for (auto const& a : trace_.actions) {
       auto const what = a.ran.what.what;
       if (what != kind::forward && !gives_input_gradient(what)) continue;
-      auto const from = producers.find(key(what == kind::forward, a.ran.what.stage + (what == kind::forward ? -1 : 1), a.ran.what.micro_batch));
+      auto const from = producers.find(
+          key(what == kind::forward, a.ran.what.stage + (what == kind::forward ? -1 : 1), a.ran.what.micro_batch));
       if (from == producers.end() || from->second->rank == a.rank) continue;
       auto const& p = *from->second;
-      auto const common = "\"name\":\"" + std::string(what == kind::forward ? "activation" : "gradient") + "\",\"cat\":\"transfer\",\"pid\":0,\"id\":" + std::to_string(id++);
-      append(",\n{\"ph\":\"s\"," + common + ",\"tid\":" + std::to_string(p.rank) + ",\"ts\":" + at((p.begin + p.end) / 2) + "},\n{\"ph\":\"f\",\"bp\":\"e\"," +
-             common + ",\"tid\":" + std::to_string(a.rank) + ",\"ts\":" + at((a.begin + a.end) / 2) + "}");
+      auto const common = "\"name\":\"" + std::string(what == kind::forward ? "activation" : "gradient") +
+                          "\",\"cat\":\"transfer\",\"pid\":0,\"id\":" + std::to_string(id++);
+      append(",\n{\"ph\":\"s\"," + common + ",\"tid\":" + std::to_string(p.rank) +
+             ",\"ts\":" + at((p.begin + p.end) / 2) + "},\n{\"ph\":\"f\",\"bp\":\"e\"," + common +
+             ",\"tid\":" + std::to_string(a.rank) + ",\"ts\":" + at((a.begin + a.end) / 2) + "}");
     }
   }
 

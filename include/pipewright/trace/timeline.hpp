@@ -46,7 +46,7 @@ struct trace_totals {
   std::vector<int> in_flight;  ///< by rank: most forwards whose backward had not ended yet
   double length() const { return end - begin; }
   /// Idle share of rank r, 0..1.
-  double idle(int r) const { return length() > 0 ? 1 - busy[static_cast<std::size_t>(r)] / length() : 0; }
+  double idle(int r) const { return length() > 0 ? 1 - busy[r] / length() : 0; }
   /// Idle share of all ranks together, 0..1.
   double idle() const {
     double sum = 0;
@@ -83,8 +83,8 @@ inline trace empty_trace(plan_view const& p) {
   trace t;
   auto const& f = p.facts;
   t.title = std::string(p.schedule) + ", " + std::to_string(f.ranks) + (f.ranks == 1 ? " rank, " : " ranks, ") +
-      (f.chunks > 1 ? std::to_string(f.chunks) + " chunks, " : "") + std::to_string(f.total_micro_batches()) +
-      (f.total_micro_batches() == 1 ? " micro-batch" : " micro-batches");
+            (f.chunks > 1 ? std::to_string(f.chunks) + " chunks, " : "") + std::to_string(f.total_micro_batches()) +
+            (f.total_micro_batches() == 1 ? " micro-batch" : " micro-batches");
   t.ranks = f.ranks;
   t.chunks = f.chunks;
   t.has_weight_versions = pipewright::is_stream(p.weights);

@@ -20,7 +20,7 @@ namespace pipewright::inline v0 {
 /// append(std::string_view) for every piece. A device or a pipe is written as it stands. Throws pipewright::error where
 /// the file cannot be written; what stood there before is then still there.
 template<class Producer>
-  requires(!std::convertible_to<Producer, std::string_view>)
+requires(!std::convertible_to<Producer, std::string_view>)
 void write_file(std::filesystem::path const& path, Producer&& produce) {
   namespace fs = std::filesystem;
   auto fail = [&](std::string const& why) {
@@ -41,7 +41,8 @@ void write_file(std::filesystem::path const& path, Producer&& produce) {
   }
   fs::path written = target;
   if (whole) {
-    if (fs::exists(status) && !std::unique_ptr<std::FILE, int (*)(std::FILE*)>(std::fopen(target.c_str(), "r+b"), std::fclose))
+    if (fs::exists(status) &&
+        !std::unique_ptr<std::FILE, int (*)(std::FILE*)>(std::fopen(target.c_str(), "r+b"), std::fclose))
       fail(last_error());
     written += ".part-" + std::to_string(std::random_device{}());
   }
