@@ -14,10 +14,10 @@ template<class Policy> std::vector<pw::needs> all_needs(int ranks) {
   std::vector<pw::needs> result;
   for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::except_last, pw::recompute_mode::always})
     for (bool const facts : {false, true})
-      for (bool const tied : {false, true}) {
-        if (tied && ranks < 2) continue;
-        if ((tied || facts) && Policy::weights == pw::weight_rule::stashing) continue;
-        result.push_back({mode, facts, tied ? 0 : -1, tied ? ranks - 1 : -1});
+      for (int const tied_first : {-1, 0, 1}) {  // -1 for no tie
+        if (tied_first >= ranks - 1) continue;
+        if ((tied_first >= 0 || facts) && Policy::weights == pw::weight_rule::stashing) continue;
+        result.push_back({mode, facts, tied_first, tied_first < 0 ? -1 : ranks - 1});
       }
   return result;
 }
@@ -27,8 +27,8 @@ template<class Policy> std::vector<pw::needs> all_needs(int ranks) {
 TEST_CASE_TEMPLATE("a stream is right for every number of batches it is drained after", Policy, pw::one_f_one_b,
                    pw::one_f_one_b_vertical_sync, pw::two_buffered) {
   int runs = 0;
-  for (int p = 1; p <= 8; ++p)
-    for (int const m : {1, 2, 3, 5, 7, 8})
+  for (int const p : {1, 2, 3, 4, 5, 8})
+    for (int const m : {1, 2, 3, 7})
       for (auto const& wants : all_needs<Policy>(p)) {
         if (!support::is_legal(Policy::name, p, m, 1)) continue;
         CAPTURE(Policy::name);
@@ -37,7 +37,7 @@ TEST_CASE_TEMPLATE("a stream is right for every number of batches it is drained 
         CAPTURE(support::describe(wants));
         auto const plan = pw::make_plan<Policy>({p, m}, wants);
         auto const stream = support::stream_of(plan.view());
-        for (int const batches : {1, 2, 3, 2 * p + 1}) {
+        for (int const batches : {1, 2, p + 3}) {
           CAPTURE(batches);
           ++runs;
           auto const cut_short = support::drained(stream, batches);
@@ -49,7 +49,7 @@ TEST_CASE_TEMPLATE("a stream is right for every number of batches it is drained 
         }
       }
   MESSAGE(Policy::name << ": " << runs << " streams drained");
-  CHECK(runs > 300);
+  CHECK(runs > 200);
 }
 
 TEST_CASE_TEMPLATE("steady state: no bubble, P-r in flight, the papers' weight versions", Policy, pw::one_f_one_b,

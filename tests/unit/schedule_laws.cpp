@@ -52,11 +52,11 @@ struct runs_a_neighbours_stage : pw::schedule_defaults {
   static constexpr void order(pw::shape s, int rank, auto&& emit) { pw::gpipe::order(s, (rank + 1) % s.ranks, emit); }
 };
 
-struct never_satisfied : pw::gpipe {
-  static constexpr pw::shape_fault check(pw::shape s) {
-    if (s.micro_batches % 2 == 0) return {};
-    s.micro_batches += 2;
-    return {pw::shape_rule::group_fits, s};
+/// A shape that is completed for ever.
+struct never_complete : pw::gpipe {
+  static constexpr pw::shape complete(pw::shape s) {
+    ++s.micro_batches;
+    return s;
   }
 };
 
@@ -69,6 +69,6 @@ TEST_CASE("the laws see broken schedules") {
   CHECK_EQ(laws::broken_law<backward_before_forward>(s), "stage 0 and micro-batch 0 are not run through once each, in order");
   CHECK_EQ(laws::broken_law<too_little_warm_up>(s), "the ranks wait for one another for ever");
   CHECK_EQ(laws::broken_law<runs_a_neighbours_stage>(s), "1F0 on rank 0: the stage is not this rank's");
-  CHECK_EQ(laws::broken_legality_law<never_satisfied>({.ranks = 2, .micro_batches = 3}),
-           "the nearest legal shape, P2 M5 V1 G0 batches 1, is illegal");
+  CHECK_EQ(laws::broken_legality_law<never_complete>({.ranks = 2, .micro_batches = 3, .chunks = 1}),
+           "completing a complete shape changes it");
 }
