@@ -86,6 +86,7 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
   }
 
   int stages() const { return static_cast<int>(stages_.size()); }
+  std::int64_t updates() const { return stages_.back()->updates(); }  ///< of the last stage, those passed over left out
   /// The newest weights of a stage: visit(name, values, parameter_options).
   void for_each_parameter(int stage, auto&& visit) {
     with(stage, [&](auto& here) { here.newest().for_each_parameter(visit); });
