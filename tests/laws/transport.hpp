@@ -303,8 +303,8 @@ template<class World> void aborts_from_any_rank(double deadline = patience) {
         int const me = here.rank(), next = (me + 1) % ranks, before = (me + ranks - 1) % ranks;
         int const out = here.open(forwards(me, next)), in = here.open(backwards(before, me));
         int sent = 0, received = 0;
-        meet(here);
         auto const said = error_of([&] {
+          meet(here);
           switch ((me + ranks - culprit) % ranks) {
             case 0: here.abort("no more of this"); [[fallthrough]];
             case 1: here.wait(here.post(in, pw::message_of(received))); break;

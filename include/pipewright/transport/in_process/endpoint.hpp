@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -48,8 +49,13 @@ class world {
     return *channels.emplace_back(std::make_unique<detail::channel>(key, shared_, along));
   }
   link link_of(channel_key key) const {
-    if (options_.link_between) return options_.link_between(key.source, key.destination);
-    return {options_.latency, options_.bandwidth};
+    auto const over = options_.link_between ? options_.link_between(key.source, key.destination)
+                                            : link{options_.latency, options_.bandwidth};
+    if (!(over.latency >= 0) || !(over.bandwidth > 0))
+      throw error("the link from " + detail::spelled_rank(key.source) + " to " + detail::spelled_rank(key.destination) +
+                  " has a latency of " + detail::spelled_seconds(over.latency) + " and a bandwidth of " +
+                  std::to_string(over.bandwidth) + " bytes/s; a latency is 0 or more, a bandwidth more than 0");
+    return over;
   }
 
   options const options_;
@@ -100,7 +106,7 @@ class endpoint {
   bool poll(ticket of) {
     shared_.throw_if_aborted();
     auto& [channel, sends] = at(of.channel);
-    if (channel->has_met(of.number)) return sends || channel->has_landed(of.number);
+    if (channel->has_met(of.number)) return is_complete(of);
     auto const& peer = shared_.at(sends ? channel->key().destination : channel->key().source);
     if (peer.has_returned() && !channel->has_met(of.number)) fail_alone(of);
     return false;
@@ -109,12 +115,17 @@ class endpoint {
   void wait(ticket of) {
     shared_.throw_if_aborted();
     auto& [channel, sends] = at(of.channel);
-    if (!channel->has_met(of.number) && !channel->wait_to_meet(of.number, sends, shared_.limit())) {
+    if (is_complete(of)) return;
+    auto const limit = shared_.limit();
+    if (!channel->has_met(of.number) && !channel->wait_to_meet(of.number, sends, limit)) {
       shared_.throw_if_aborted();
       fail_alone(of);
     }
-    if (!sends && !channel->has_landed(of.number))
-      shared_.at(rank_).wait_for_time(channel->arrival(of.number), [&] { return shared_.aborted(); });
+    if (!sends && !channel->has_landed(of.number)) {
+      auto const arrival = channel->arrival(of.number);
+      shared_.at(rank_).wait_for_time(std::min(arrival, limit), [&] { return shared_.aborted(); });
+      if (arrival > limit && !shared_.aborted()) fail_on_link(of);
+    }
     shared_.throw_if_aborted();
   }
   /// Nothing: whoever comes second moves the value.
@@ -133,6 +144,11 @@ class endpoint {
   };
   opened& at(int channel) { return channels_[static_cast<std::size_t>(channel)]; }
 
+  bool is_complete(ticket of) {
+    auto& [channel, sends] = at(of.channel);
+    return sends ? channel->has_met(of.number) : channel->has_landed(of.number);
+  }
+
   void check(channel_key key) const {
     auto const exists = [&](int rank) { return 0 <= rank && rank < size(); };
     if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
@@ -144,15 +160,24 @@ class endpoint {
     return detail::spelled_rank(rank_) + " cannot " + what + " on " + detail::spelled(chosen.which->key()) +
            "; its " + (chosen.sends ? "source sends" : "destination posts");
   }
+  static std::string spelled(ticket of, detail::channel const& on) {
+    return "transfer " + std::to_string(of.number) + " of " + detail::spelled(on.key());
+  }
+  std::string waited() const {
+    return detail::spelled_rank(rank_) + " waited " + detail::spelled_seconds(shared_.deadline()) + " for ";
+  }
   [[noreturn]] void fail_alone(ticket of) {
     auto const& [channel, sends] = at(of.channel);
     auto const peer = sends ? channel->key().destination : channel->key().source;
-    auto const wanted = "transfer " + std::to_string(of.number) + " of " + detail::spelled(channel->key());
-    auto const what = shared_.at(peer).has_returned()
-                          ? " needs " + wanted + ", but " + detail::spelled_rank(peer) + " has returned without it"
-                          : " waited " + detail::spelled_seconds(shared_.deadline()) + " for " + wanted + ", which " +
-                                detail::spelled_rank(peer) + " has not " + (sends ? "posted" : "sent");
-    shared_.fail(detail::spelled_rank(rank_) + what, rank_);
+    auto const other = detail::spelled_rank(peer);
+    if (shared_.at(peer).has_returned())
+      shared_.fail(detail::spelled_rank(rank_) + " needs " + spelled(of, *channel) + ", but " + other +
+                   " has returned without it", rank_);
+    shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"), rank_);
+  }
+  [[noreturn]] void fail_on_link(ticket of) {
+    shared_.fail(waited() + spelled(of, *at(of.channel).which) + ", which its slow link still holds; set a longer deadline",
+                 rank_);
   }
 
   world& world_;

@@ -19,8 +19,8 @@ namespace pipewright::inline v0::in_process::detail {
 using clock = std::chrono::steady_clock;
 inline constexpr clock::time_point never = clock::time_point::max();
 
-inline clock::duration seconds(double s) {
-  return std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(s));
+inline clock::duration seconds(double s) {  // at most some thirty years
+  return std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(std::min(s, 1e9)));
 }
 
 /// Cores that this process may run on.

@@ -170,9 +170,14 @@ class world {
     at(rank).asked_ = true;
     for (auto& each : ranks_)
       if (!each.asked_) return false;
+    bool one_text = true;
+    for (auto& each : ranks_) {
+      each.asked_ = false;
+      one_text = one_text && each.digest_ == digest;
+    }
+    if (one_text) return true;
     std::set<std::string_view> said;
-    for (auto& each : ranks_) said.insert(each.digest_), each.asked_ = false;
-    if (said.size() < 2) return true;
+    for (auto& each : ranks_) said.insert(each.digest_);
     for (auto const text : said)
       fault += (fault.empty() ? "the ranks do not agree on what to run: " : "; ") +
                ranks_that([&](auto& each) { return each.digest_ == text; }) + " said \"" + std::string(text) + "\"";
@@ -181,8 +186,11 @@ class world {
   }
   std::string absent(int rank) {
     std::lock_guard lock(mutex_);
+    if (someone_has_returned())
+      return spelled_rank(rank) + " needs all ranks to agree on what to run, but " +
+             ranks_that([](auto& each) { return each.has_returned(); }) + " returned without it";
     return spelled_rank(rank) + " waited at start-up for " + ranks_that([](auto& each) { return !each.asked_; }) +
-           ", who did not come to agree on what to run within " + spelled_seconds(deadline_);
+           " to agree on what to run, for " + spelled_seconds(deadline_);
   }
 
   double const deadline_;
