@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Question: how does a GPT-2 train through a pipeline? Trains one on any text, under any schedule; `demo` runs them all.
 // Exit code 0: done; 2: it cannot be done, and why.
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include <pipewright/gpt2/model.hpp>
 
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
@@ -99,8 +107,8 @@ int run(int argc, char** argv) {
   add_training(app, r, r.balance, recompute);
 
   trainer::demo_request d;
-  d.base.steps = 40;
-  d.base.warm_up = 4;
+  d.base.steps = 50;
+  d.base.warm_up = 5;
   d.base.pace = 0;
   std::string demo_model = "small";
   double demo_dropout = 0;
@@ -141,7 +149,9 @@ int main(int argc, char** argv) {
   } catch (std::bad_alloc const&) {
     std::fputs("train_gpt2: there is not enough memory for this training; choose a smaller model or fewer micro-batches\n", stderr);
   } catch (std::exception const& e) {
-    fmt::print(stderr, "train_gpt2: {}\n", e.what());
+    std::string_view why = e.what();
+    if (constexpr std::string_view library = "pipewright: "; why.starts_with(library)) why.remove_prefix(library.size());
+    fmt::print(stderr, "train_gpt2: {}\n", why);
   }
   return 2;
 }

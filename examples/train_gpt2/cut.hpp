@@ -85,19 +85,18 @@ inline double thread_seconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-/// Every layer's cost in seconds on this machine: one micro-batch through the embedding, a block and the head, the
-/// fastest of a few. No pipeline runs.
+/// Every layer's cost in milliseconds on this machine, at the pace that was asked for: one micro-batch through the
+/// embedding, a block and the head, the fastest of a few. No pipeline runs.
 inline std::vector<layer_cost> measured_costs(request const& r) {
   using backend = gpt2::host_backend;
-  constexpr int tries = 5;
   pw::stage_context context{.seed = r.seed};
   gpt2::token_batch tokens{{r.sequences, r.sequence_length()}, {}};
   for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % 256);
 
-  auto time = [](double& best, auto&& run) {
+  auto time = [&](double& best, auto&& run) {
     double const begin = thread_seconds();
     run();
-    best = std::min(best, thread_seconds() - begin);
+    best = std::min(best, 1e3 * r.pace * (thread_seconds() - begin));
   };
   auto measure = [&](auto stage, auto&& forward, auto&& backward_input, auto&& backward_weight) {
     layer_cost best{1e9, 1e9, 1e9};
@@ -105,7 +104,8 @@ inline std::vector<layer_cost> measured_costs(request const& r) {
     stage.initialize(context, weights);
     auto gradients = weights;
     typename decltype(stage)::saved saved;
-    for (int i = 0; i < tries; ++i) {
+    double const until = thread_seconds() + 0.2;
+    for (int tries = 0; tries < 2 || (tries < 10 && thread_seconds() < until); ++tries) {
       time(best.forward, [&] { forward(stage, weights, saved); });
       time(best.backward_input, [&] { backward_input(stage, weights, saved); });
       time(best.backward_weight, [&] { backward_weight(stage, weights, saved, gradients); });

@@ -43,7 +43,7 @@ inline void write_trace(std::string const& file, pw::trace const& t) {
 }
 
 inline std::string title_of(request const& r, char const* kind) {
-  return fmt::format("{}: GPT-2 of {} blocks, {} ranks, {} micro-batches, {}", r.schedule, r.model.layers, r.ranks, r.micro_batches, kind);
+  return fmt::format("{}: GPT-2 of {} blocks, {} ranks, {} micro-batches a step, {}", r.schedule, r.model.layers, r.ranks, r.micro_batches, kind);
 }
 
 /// The cut and what each rank holds, before anything runs.

@@ -81,9 +81,10 @@ inline gpt2::configuration parse_model(std::string_view text) {
                     : key == "vocabulary" ? &c.vocabulary
                                           : nullptr;
     if (to == nullptr) throw pw::error(fmt::format("a model has no size '{}'; the sizes are layers, width, heads, positions and vocabulary", key));
+    int const most = to == &c.layers ? 1024 : to == &c.positions || to == &c.vocabulary ? 1 << 20 : 1 << 16;
     auto const [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), *to);
-    if (code != std::errc{} || end != digits.data() + digits.size() || *to < 1 || *to > (1 << 20))
-      throw pw::error(fmt::format("the model's {} cannot be '{}'; it is a number from 1 to 1048576", key, digits));
+    if (code != std::errc{} || end != digits.data() + digits.size() || *to < 1 || *to > most)
+      throw pw::error(fmt::format("the model's {} cannot be '{}'; it is a number from 1 to {}", key, digits, most));
   }
   return c;
 }
@@ -110,6 +111,8 @@ inline void check(request const& r) {
   if (r.model.vocabulary < 256) throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
   if (r.sequence_length() > r.model.positions)
     throw pw::error(fmt::format("sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions", r.length, r.model.positions));
+  if (static_cast<std::int64_t>(r.sequences) * r.sequence_length() > 1 << 24)
+    throw pw::error(fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer --sequences or a shorter --length", r.sequences, r.sequence_length()));
   check_writable(r.trace);
   check_writable(r.json);
 }

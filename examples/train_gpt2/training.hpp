@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include <unistd.h>
+
 #include <pipewright/gpt2/data.hpp>
 #include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
@@ -142,7 +144,7 @@ inline void count_bytes(request const& r, prospect& p) {
 
 }  // namespace detail
 
-/// Plans a training; `layers` are the costs of the layers, in whatever unit. Runs nothing.
+/// Plans a training; `layers` are the costs of the layers, in whatever unit: the unit of the timeline. Runs nothing.
 inline prospect plan_training(request const& r, std::vector<layer_cost> const& layers) {
   prospect p;
   with_schedule(r, [&](auto policy, pw::shape s) {
@@ -163,6 +165,18 @@ inline prospect plan_training(request const& r, std::vector<layer_cost> const& l
   });
   detail::count_bytes(r, p);
   return p;
+}
+
+/// Throws where a training would not fit this machine's memory: weights in all versions, gradients, optimizer states and
+/// activations.
+inline void check_memory(prospect const& p) {
+  double need = 0;
+  for (std::size_t r = 0; r < p.parameters.size(); ++r)
+    need += static_cast<double>(p.weight_bytes[r]) + 4. * 3 * static_cast<double>(p.parameters[r]) + static_cast<double>(p.activation_bytes[r]);
+  double const have = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (need > 0.9 * have)
+    throw pw::error(fmt::format("this training needs some {:.1f} GB of memory and the machine has {:.1f}; choose a smaller model, fewer sequences or micro-batches, or --recompute always",
+                                need / 1e9, have / 1e9));
 }
 
 /// Hears how a training goes on: a step and its loss, and at times a held-out loss.
@@ -276,6 +290,7 @@ template<class Set> class training {
 
 /// Trains as planned.
 inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report) {
+  check_memory(p);
   auto const run = [&](auto set) { return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report)).run(); };
   auto stages = pw::balance(gpt2::model(r.model), p.sizes);
   switch (r.recompute) {

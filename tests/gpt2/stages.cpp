@@ -170,8 +170,8 @@ TEST_CASE("weights start as Hugging Face's do, by seed and name, whatever the cu
       CHECK(squares == 1.);
     } else {
       auto const deviation = name.ends_with("c_proj.weight") ? 0.02 / std::sqrt(2. * 4) : 0.02;
-      CHECK(std::abs(mean) < 5 * deviation / std::sqrt(values.size()));
-      CHECK(std::sqrt(squares) == doctest::Approx(deviation).epsilon(4 / std::sqrt(2. * values.size())));
+      CHECK(std::abs(mean) < 5 * deviation / std::sqrt(static_cast<double>(values.size())));
+      CHECK(std::sqrt(squares) == doctest::Approx(deviation).epsilon(4 / std::sqrt(2. * static_cast<double>(values.size()))));
     }
   }
   CHECK(all.at("lm_head.weight") == all.at("wte.weight"));
