@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Uses a little of everything that the core's headers define, as a program elsewhere would.
 #if __has_include(<pipewright/pipewright.hpp>)
 #include <pipewright/pipewright.hpp>

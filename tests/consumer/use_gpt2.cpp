@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #if __has_include(<pipewright/gpt2/gpt2.hpp>)
 #include <pipewright/gpt2/gpt2.hpp>
 #endif

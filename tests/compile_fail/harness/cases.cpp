@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cases that the harness must fail, each for its own reason.
 // expect compiles: said by nobody
 // expect wrong_text: nobody says this
