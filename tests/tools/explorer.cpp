@@ -342,7 +342,7 @@ TEST_CASE("broken variants of a table end in 0, 1 or 2 and one sentence") {
                                      "SEND_", "_",  " ", "\r", "\xFF", "\"",          "-1"};
   std::mt19937 random(2401);
   int codes[3] = {};
-  for (int round = 0; round < 150; ++round) {
+  for (int round = 0; round < 1000; ++round) {
     std::string text = sound;
     for (auto edits = 1 + random() % 3; edits > 0; --edits) {
       std::size_t const at = random() % (text.size() + 1);
@@ -369,6 +369,6 @@ TEST_CASE("broken variants of a table end in 0, 1 or 2 and one sentence") {
       CHECK(result.err.empty());
     }
   }
-  CHECK(codes[1] > 5);
-  CHECK(codes[2] > 50);
+  CHECK(codes[1] > 50);
+  CHECK(codes[2] > 300);
 }

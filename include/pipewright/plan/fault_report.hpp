@@ -63,11 +63,12 @@ inline std::string fault_grid(rows_view<action> table, verdict const& v, int wid
     trim();
     text += '\n';
     if (r != v.rank) continue;
-    text += std::string(static_cast<std::size_t>(prefix - 2), ' ') + "| " + (from == 0 ? "" : "    ") +
-            std::string(static_cast<std::size_t>((v.position - from) * (cell_width + 1)), ' ') +
-            std::string(std::max<std::size_t>(1, cell(r, v.position).size()), '^') +
-            (v.position >= table.length(r) ? " " + std::string(action_text(v.at).view()) + " is missing" : " here") +
-            '\n';
+    text +=
+        std::string(static_cast<std::size_t>(prefix - 2), ' ') + "| " + (from == 0 ? "" : "    ") +
+        std::string(static_cast<std::size_t>((v.position - from) * (cell_width + 1)), ' ') +
+        std::string(std::max<std::size_t>(1, cell(r, v.position).size()), '^') +
+        (v.position >= table.length(r) ? std::string(" ").append(action_text(v.at).view()) + " is missing" : " here") +
+        '\n';
   }
   return text;
 }

@@ -142,7 +142,7 @@ class text_chart {
       }
       int const end = std::min(c->end, to);
       std::size_t const room = static_cast<std::size_t>((end - at) * (width_ + 1) - 1);
-      std::string text = versions ? "v" + std::to_string(c->ran.version) : label(c->ran);
+      std::string text = versions ? std::string("v").append(std::to_string(c->ran.version)) : label(c->ran);
       if (c->begin < at) text.clear();  // it began in the panel before
       text.resize(std::max(room, text.size()), versions || options_.colour || (c->end - c->begin == 1) ? ' ' : '-');
       text.resize(room);

@@ -39,7 +39,7 @@ class svg_picture {
       shortest = *tenth;
     }
     double const many = shortest > 0 ? totals_.length() / shortest : 0;
-    width_ = std::clamp(std::max(std::min(26 * many, 1600.0), 19 * many), 640.0, 6000.0);
+    width_ = std::clamp(std::max(std::min(26 * many, 1600.0), 21 * many), 640.0, 6000.0);
     scale_ = totals_.length() > 0 ? width_ / totals_.length() : 1;
     if (t.unit == time_unit::seconds) unit_scale_ = totals_.length() < 1 ? 1e3 : 1;
   }
@@ -162,7 +162,7 @@ class svg_picture {
     auto const number = std::to_string(a.ran.what.micro_batch);
     if (wide >= 7.5 * static_cast<double>(number.size()) + 3) {
       append(text(middle, y(a.rank) + (trace_.has_weight_versions ? 18 : lane_ / 2 + 4.3), "n", number));
-      auto const version = "v" + std::to_string(a.ran.version);
+      auto const version = std::string("v").append(std::to_string(a.ran.version));
       if (trace_.has_weight_versions && wide >= 5.8 * static_cast<double>(version.size()) + 3)
         append(text(middle, y(a.rank) + 32.5, "v", version));
     }
