@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <memory>
 #include <new>
 #include <numeric>
 #include <random>
@@ -40,8 +39,10 @@ long allocated(int rounds, int ahead, pw::in_process::options how) {
         for (auto const each : begun) here.wait(each);
       }
     };
-    // Either side may run ahead by the whole number, so each does once.
-    for (int leader = 0; leader < 2; ++leader) {
+    // Either side may run ahead by the whole number, so each does; again, for a ring that was chained on in the midst of
+    // the first time held but a part of it.
+    for (int time = 0; time < 6; ++time) {
+      int const leader = time % 2;
       if (here.rank() != leader) here.agree("go on");
       for (std::size_t i = 0; i < slots.size(); ++i)
         begun[i] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[i])) : here.post(channel, pw::message_of(slots[i]));
@@ -62,8 +63,9 @@ long allocated(int rounds, int ahead, pw::in_process::options how) {
 
 TEST_CASE("the steady state allocates nothing") {
   long const before = allocations;
-  std::vector<int>(100).swap(*std::make_unique<std::vector<int>>());
-  CHECK(allocations == before + 2);  // they are counted
+  ::operator delete(::operator new(1));
+  long const one = allocations - before;
+  CHECK(one == 1);  // they are counted
   using namespace pw::in_process;
   for (int const ahead : {1, 5, 16, 17, 100}) {
     CHECK(allocated(300, ahead, {}) == 0);
