@@ -51,7 +51,8 @@ template<pipewright::schedule_policy Policy> std::string broken_law(pipewright::
         return "stage " + std::to_string(stage) + " and micro-batch " + std::to_string(m) +
                " are not run through once each, in order";
 
-  if (!support::run_timeline<int>(programs, rank_of, total, {1, 1, 1, 0})) return "the ranks wait for one another for ever";
+  if (!support::run_timeline<int>(programs, rank_of, total, {1, 1, 1, 0}))
+    return "the ranks wait for one another for ever";
   return {};
 }
 

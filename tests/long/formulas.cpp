@@ -11,8 +11,8 @@ TEST_CASE("interleaved with every group") {
   CHECK_GT(seen.illegal, 10'000);
 }
 
-TEST_CASE_TEMPLATE("needs", Policy, pw::sequential, pw::gpipe, pw::one_f_one_b, pw::one_f_one_b_vertical_sync, pw::two_buffered,
-                   pw::flush, pw::interleaved<>) {
+TEST_CASE_TEMPLATE("needs", Policy, pw::sequential, pw::gpipe, pw::one_f_one_b, pw::one_f_one_b_vertical_sync,
+                   pw::two_buffered, pw::flush, pw::interleaved<>) {
   int plans = 0;
   for (int p = 1; p <= 8; ++p)
     for (int m = 1; m <= 32; ++m)

@@ -31,9 +31,7 @@ class brute_force_run {
       make_buffers();
       run();
       compare();
-    } catch (fault const& f) {
-      return f.what();
-    }
+    } catch (fault const& f) { return f.what(); }
     return {};
   }
 
@@ -82,9 +80,19 @@ class brute_force_run {
     auto make = [&](int depth) { return ring{std::vector<value>(at(std::max(0, depth)), 0)}; };
     for (int s = 0; s < p_.stages(); ++s) {
       auto const& d = p_.slots[at(s)];
-      stage_memory memory{make(d.input),           make(d.saved),          make(d.recomputed), make(d.last_saved), make(d.output),
-                          make(d.output_gradient), make(d.input_gradient), {},                 {},                 0,
-                          {},                      {},                     make(p_.exchange_slots)};
+      stage_memory memory{make(d.input),
+                          make(d.saved),
+                          make(d.recomputed),
+                          make(d.last_saved),
+                          make(d.output),
+                          make(d.output_gradient),
+                          make(d.input_gradient),
+                          {},
+                          {},
+                          0,
+                          {},
+                          {},
+                          make(p_.exchange_slots)};
       memory.gradients.resize(at(std::max(0, d.gradients)));
       int const copies = p_.weight_buffers[at(p_.rank_of_stage[at(s)])];
       if (copies < 1) throw fault{"stage " + std::to_string(s) + " has no weights"};
@@ -92,7 +100,8 @@ class brute_force_run {
       memory.weights[0] = {0, terms_.initial_weights(s)};
       stages_.push_back(std::move(memory));
     }
-    ranks_.resize(at(p_.ranks()), rank_memory{std::vector<ring>(at(p_.ranks()), make(p_.exchange_slots)), make(p_.exchange_slots), 0});
+    ranks_.resize(at(p_.ranks()),
+                  rank_memory{std::vector<ring>(at(p_.ranks()), make(p_.exchange_slots)), make(p_.exchange_slots), 0});
     next_.resize(at(p_.ranks()), 0);
     peak_.resize(at(p_.ranks()), 0);
     losses_.resize(at(p_.micro_batches()), 0);
@@ -144,7 +153,8 @@ class brute_force_run {
     std::vector<value> shares;
     for (int s = 0; s < p_.stages(); ++s)
       if (p_.rank_of_stage[at(s)] == r)
-        shares.push_back(terms_.facts_of_stage(s, sum_of_gradients(s, batch), s == p_.wants.tied_first ? tied_gradient_of(s, batch) : 0));
+        shares.push_back(terms_.facts_of_stage(s, sum_of_gradients(s, batch),
+                                               s == p_.wants.tied_first ? tied_gradient_of(s, batch) : 0));
     return terms_.facts_of_rank(shares);
   }
 
@@ -167,8 +177,10 @@ class brute_force_run {
   }
   int root() const { return p_.rank_of_stage[0]; }
   int other_rank(kind k, int s) const {
-    bool const up = k == kind::send_forward || k == kind::post_backward || k == kind::wait_backward || k == kind::receive_backward;
-    bool const down = k == kind::send_backward || k == kind::post_forward || k == kind::wait_forward || k == kind::receive_forward;
+    bool const up =
+        k == kind::send_forward || k == kind::post_backward || k == kind::wait_backward || k == kind::receive_backward;
+    bool const down =
+        k == kind::send_backward || k == kind::post_forward || k == kind::wait_forward || k == kind::receive_forward;
     if (up || down) {
       int const neighbour = up ? s + 1 : s - 1;
       if (neighbour < 0 || neighbour >= p_.stages()) broken("there is no neighbour");
@@ -254,30 +266,38 @@ class brute_force_run {
   void backward(kind k, int s, int m, int version) {
     auto& here = stages_[at(s)];
     if (!here.forward_done.contains(m)) broken("its forward has not run");
-    if (k == kind::backward_weight && !here.input_gradient_done.contains(m)) broken("its input gradient has not been made");
+    if (k == kind::backward_weight && !here.input_gradient_done.contains(m))
+      broken("its input gradient has not been made");
     training_terms::backward_reads reads{weights_of(s, version), input_of(s, m), saved_of(s, m), 0, 0};
     if (p_.wants.recompute != pipewright::recompute_mode::never)
-      reads.activations = p_.runs_again(m) ? read(here.recomputed, m, &training_terms::is_activations, s, m)
-                                           : read(here.last_saved, m / p_.facts.micro_batches, &training_terms::is_activations, s, m);
-    if (s + 1 < p_.stages()) reads.output_gradient = read(here.output_gradient, m, &training_terms::is_input_gradient, s + 1, m);
+      reads.activations =
+          p_.runs_again(m) ? read(here.recomputed, m, &training_terms::is_activations, s, m)
+                           : read(here.last_saved, m / p_.facts.micro_batches, &training_terms::is_activations, s, m);
+    if (s + 1 < p_.stages())
+      reads.output_gradient = read(here.output_gradient, m, &training_terms::is_input_gradient, s + 1, m);
     if (k != kind::backward_weight) {
       here.input_gradient_done.insert(m);
       if (s > 0) {
         bool const neighbour_is_here = p_.rank_of_stage[at(s) - 1] == rank_;
-        slot(neighbour_is_here ? stages_[at(s) - 1].output_gradient : here.input_gradient, m) = terms_.input_gradient(s, m, reads);
+        slot(neighbour_is_here ? stages_[at(s) - 1].output_gradient : here.input_gradient, m) =
+            terms_.input_gradient(s, m, reads);
       }
     }
     if (k == kind::backward_input) return;
     gradient_slot& sum = gradients_of(s, batch_of(m));
-    if (sum.batch > here.newest - 1 && sum.batch != batch_of(m)) broken("gradients that no update has read are overwritten");
+    if (sum.batch > here.newest - 1 && sum.batch != batch_of(m))
+      broken("gradients that no update has read are overwritten");
     if (sum.batch != batch_of(m)) sum = {batch_of(m), {}};
     sum.summands.push_back(terms_.weight_gradient(s, m, reads));
     --ranks_[at(rank_)].in_flight;
   }
   void update(int s, int m, int version) {
     auto& here = stages_[at(s)];
-    value const verdict = !p_.wants.step_facts ? 0 : rank_ == root() ? verdict_at_the_root(batch_of(m)) : exchanged(ranks_[at(rank_)].verdict, batch_of(m));
-    value const made = terms_.updated(s, weights_of(s, version - 1), sum_of_gradients(s, batch_of(m)), tied_gradient_of(s, batch_of(m)), verdict);
+    value const verdict = !p_.wants.step_facts ? 0
+                          : rank_ == root()    ? verdict_at_the_root(batch_of(m))
+                                               : exchanged(ranks_[at(rank_)].verdict, batch_of(m));
+    value const made = terms_.updated(s, weights_of(s, version - 1), sum_of_gradients(s, batch_of(m)),
+                                      tied_gradient_of(s, batch_of(m)), verdict);
     here.weights[at(version) % here.weights.size()] = {version, made};
     here.newest = version;
   }
@@ -318,7 +338,8 @@ class brute_force_run {
     for (bool moved = true; moved;) {
       moved = false;
       for (rank_ = 0; rank_ < p_.ranks(); ++rank_)
-        for (auto const& row = p_.programs[at(rank_)]; next_[at(rank_)] < row.size(); ++next_[at(rank_)], moved = true) {
+        for (auto const& row = p_.programs[at(rank_)]; next_[at(rank_)] < row.size();
+             ++next_[at(rank_)], moved = true) {
           current_ = row[next_[at(rank_)]];
           if (!advance(current_)) break;
         }
@@ -330,12 +351,14 @@ class brute_force_run {
       }
     for (auto const& [key, c] : channels_)
       for (auto const& p : c.posts)
-        if (!p.waited_for) throw fault{"rank " + std::to_string(std::get<1>(key)) + " has posted a receive that nobody waits for"};
+        if (!p.waited_for)
+          throw fault{"rank " + std::to_string(std::get<1>(key)) + " has posted a receive that nobody waits for"};
   }
   void compare() {
     auto const expected = run_serially(p_, terms_);
     for (int m = 0; m < p_.micro_batches(); ++m)
-      if (losses_[at(m)] != expected.losses[at(m)]) throw fault{"the loss of micro-batch " + std::to_string(m) + " is not the serial run's"};
+      if (losses_[at(m)] != expected.losses[at(m)])
+        throw fault{"the loss of micro-batch " + std::to_string(m) + " is not the serial run's"};
     for (int s = 0; s < p_.stages(); ++s) {
       auto const& memory = stages_[at(s)];
       auto const& copy = memory.weights[at(p_.updates()) % memory.weights.size()];

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <boost/rational.hpp>
-
 #include <support/orders.hpp>
 
 /// When each action of an order runs if every rank starts its next action as soon as the action's inputs are there.
@@ -33,8 +32,8 @@ template<class T> struct exact_timeline {
 
 /// Nothing if the orders wait for one another for ever.
 template<class T>
-std::optional<exact_timeline<T>> run_timeline(orders const& programs, std::vector<int> const& rank_of, int micro_batches,
-                                              chunk_times<T> const& times) {
+std::optional<exact_timeline<T>> run_timeline(orders const& programs, std::vector<int> const& rank_of,
+                                              int micro_batches, chunk_times<T> const& times) {
   using pipewright::kind;
   auto const ranks = programs.size(), stages = rank_of.size(), m_count = static_cast<std::size_t>(micro_batches);
   using moments = std::vector<std::vector<std::optional<T>>>;
@@ -55,7 +54,7 @@ std::optional<exact_timeline<T>> run_timeline(orders const& programs, std::vecto
     return from_above ? std::max(*from_above, *forward_done[s][m]) : from_above;
   };
   auto duration = [&](kind k) {
-    return k == kind::forward          ? times.forward
+    return k == kind::forward           ? times.forward
            : k == kind::backward_input  ? times.backward_input
            : k == kind::backward_weight ? times.backward_weight
                                         : T{times.backward_input + times.backward_weight};

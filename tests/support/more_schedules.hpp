@@ -38,7 +38,9 @@ struct zero_bubble_h1 : pipewright::schedule_defaults {
 /// Breadth-first on a V: stage s on rank s, then back; all forwards of a chunk, all backwards of a chunk, descending.
 struct breadth_first_v : pipewright::schedule_defaults {
   static constexpr std::string_view name = "breadth-first V";
-  static constexpr int rank_of(pipewright::shape s, int stage) { return stage < s.ranks ? stage : 2 * s.ranks - 1 - stage; }
+  static constexpr int rank_of(pipewright::shape s, int stage) {
+    return stage < s.ranks ? stage : 2 * s.ranks - 1 - stage;
+  }
   static constexpr pipewright::shape complete(pipewright::shape s) {
     if (s.chunks == 0) s.chunks = 2;
     return s;

@@ -14,28 +14,39 @@
 namespace support {
 
 enum class mutation : int {
-  swap_neighbours,    ///< two actions that follow one another
-  swap_any,           ///< two actions of one rank
-  drop,               ///< an action is missing
-  duplicate,          ///< an action stands twice
-  move,               ///< an action stands elsewhere in its rank's program
-  move_to_rank,       ///< an action stands on another rank
+  swap_neighbours,  ///< two actions that follow one another
+  swap_any,         ///< two actions of one rank
+  drop,             ///< an action is missing
+  duplicate,        ///< an action stands twice
+  move,             ///< an action stands elsewhere in its rank's program
+  move_to_rank,     ///< an action stands on another rank
   retarget_stage,
   retarget_micro_batch,
   retarget_kind,
-  reorder_channel,    ///< two sends, posts or waits of one kind and stage, exchanged
-  move_post,          ///< a receive posted at another time, the order of posts kept or not
-  slot_depth,         ///< one ring of one stage deeper or less deep
-  version,            ///< the version that an action reads or writes
-  weight_buffers,     ///< a rank's number of weight copies
-  placement,          ///< a stage on another rank
+  reorder_channel,  ///< two sends, posts or waits of one kind and stage, exchanged
+  move_post,        ///< a receive posted at another time, the order of posts kept or not
+  slot_depth,       ///< one ring of one stage deeper or less deep
+  version,          ///< the version that an action reads or writes
+  weight_buffers,   ///< a rank's number of weight copies
+  placement,        ///< a stage on another rank
   count
 };
 
 inline char const* name_of(mutation m) {
-  static constexpr std::array names{"swap neighbours", "swap any",        "drop",      "duplicate",  "move",
-                                    "move to rank",    "retarget stage",  "retarget micro-batch",   "retarget kind",
-                                    "reorder channel", "move post",       "slot depth", "version",   "weight buffers",
+  static constexpr std::array names{"swap neighbours",
+                                    "swap any",
+                                    "drop",
+                                    "duplicate",
+                                    "move",
+                                    "move to rank",
+                                    "retarget stage",
+                                    "retarget micro-batch",
+                                    "retarget kind",
+                                    "reorder channel",
+                                    "move post",
+                                    "slot depth",
+                                    "version",
+                                    "weight buffers",
                                     "placement"};
   static_assert(names.size() == static_cast<std::size_t>(mutation::count));
   return names[static_cast<std::size_t>(m)];
@@ -63,7 +74,8 @@ class mutator {
     if (row.size() < 2) return {};
     int const n = static_cast<int>(row.size()), i = below(n), j = below(n);
     auto const before = row[at(i)];
-    std::string change = "rank " + std::to_string(r) + " position " + std::to_string(i) + " " + write_instruction(before) + ": ";
+    std::string change =
+        "rank " + std::to_string(r) + " position " + std::to_string(i) + " " + write_instruction(before) + ": ";
     switch (kind_of_fault) {
       case mutation::swap_neighbours:
         if (i + 1 == n) return {};
@@ -92,11 +104,11 @@ class mutator {
         change += "to rank " + std::to_string(to);
         break;
       }
-      case mutation::retarget_stage:
-        row[at(i)].what.stage = static_cast<std::uint16_t>(below(p.stages() + 1));
-        break;
+      case mutation::retarget_stage: row[at(i)].what.stage = static_cast<std::uint16_t>(below(p.stages() + 1)); break;
       case mutation::retarget_micro_batch: row[at(i)].what.micro_batch = below(p.micro_batches() + 2) - 1; break;
-      case mutation::retarget_kind: row[at(i)].what.what = static_cast<kind>(below(static_cast<int>(kind::reduce_gradient) + 1)); break;
+      case mutation::retarget_kind:
+        row[at(i)].what.what = static_cast<kind>(below(static_cast<int>(kind::reduce_gradient) + 1));
+        break;
       case mutation::reorder_channel: {
         if (!pipewright::is_transfer(before.what.what)) return {};
         auto const& other = row[at(j)].what;
@@ -122,7 +134,8 @@ class mutator {
         int& depth = p.slots[at(s)].*rings[at(ring)];
         int const was = depth;
         depth = std::max(0, depth + std::array{-1, -1, -2, 1, 2}[at(below(5))]);
-        change = "stage " + std::to_string(s) + " ring " + std::to_string(ring) + ": " + std::to_string(depth) + " slots instead of " + std::to_string(was);
+        change = "stage " + std::to_string(s) + " ring " + std::to_string(ring) + ": " + std::to_string(depth) +
+                 " slots instead of " + std::to_string(was);
         break;
       }
       case mutation::version: {
@@ -147,7 +160,8 @@ class mutator {
       }
       case mutation::count: return {};
     }
-    if (p.programs == sound.programs && p.slots == sound.slots && p.weight_buffers == sound.weight_buffers && p.rank_of_stage == sound.rank_of_stage)
+    if (p.programs == sound.programs && p.slots == sound.slots && p.weight_buffers == sound.weight_buffers &&
+        p.rank_of_stage == sound.rank_of_stage)
       return {};
     return mutant{std::move(p), std::move(change)};
   }

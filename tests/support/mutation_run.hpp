@@ -7,13 +7,14 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <pipewright/plan/plan.hpp>
 #include <support/brute_force.hpp>
 #include <support/more_schedules.hpp>
 #include <support/mutate.hpp>
 #include <support/plans.hpp>
 #include <support/streams.hpp>
 #include <support/view_of.hpp>
+
+#include <pipewright/plan/plan.hpp>
 
 /// Mutants of sound plans before two judges: the brute force and the library. They must agree on every one.
 namespace support {
@@ -41,7 +42,10 @@ class tallies {
 
   std::string table() const {
     std::ostringstream text;
-    auto line = [&](char const* name, tally const& t) { text << "\n  " << name << ": " << t.mutants << " mutants, " << t.broken << " broken, " << t.rejected << " rejected"; };
+    auto line = [&](char const* name, tally const& t) {
+      text << "\n  " << name << ": " << t.mutants << " mutants, " << t.broken << " broken, " << t.rejected
+           << " rejected";
+    };
     for (int k = 0; k < static_cast<int>(mutation::count); ++k)
       if (auto const& t = of(static_cast<mutation>(k)); t.mutants > 0) line(name_of(static_cast<mutation>(k)), t);
     line("all", all());
@@ -56,12 +60,14 @@ class tallies {
 };
 
 /// Both judges' words on one mutant; where they disagree, a failed check that shows the programs (of the first ten).
-inline void agree(tallies& counts, mutation kind_of_fault, std::string const& plan, mutant const& m, std::string const& why, pipewright::verdict const& found) {
+inline void agree(tallies& counts, mutation kind_of_fault, std::string const& plan, mutant const& m,
+                  std::string const& why, pipewright::verdict const& found) {
   counts.add(kind_of_fault, !why.empty(), found.broken);
   if (why.empty() == found.ok() || ++counts.disagreements > 10) return;  // the first ten say enough
   std::ostringstream text;
-  text << plan << ", " << name_of(kind_of_fault) << ": " << m.change << "\n  brute force: " << (why.empty() ? "sound" : why)
-       << "\n  library: " << sentence(found.broken) << " (rank " << found.rank << ", position " << found.position << ")";
+  text << plan << ", " << name_of(kind_of_fault) << ": " << m.change
+       << "\n  brute force: " << (why.empty() ? "sound" : why) << "\n  library: " << sentence(found.broken) << " (rank "
+       << found.rank << ", position " << found.position << ")";
   for (auto const& row : m.programs.programs) {
     text << "\n   ";
     for (auto const i : row) text << ' ' << write_instruction(i);
@@ -70,7 +76,8 @@ inline void agree(tallies& counts, mutation kind_of_fault, std::string const& pl
 }
 
 /// `each` mutants of every kind of a plan that ends.
-inline void judge_mutants(program_set const& sound, std::string const& plan, mutator& mutate, int each, tallies& counts) {
+inline void judge_mutants(program_set const& sound, std::string const& plan, mutator& mutate, int each,
+                          tallies& counts) {
   CHECK_EQ(brute_force(sound), "");
   CHECK(pipewright::verify(viewable{sound}.view()).ok());
   for (int k = 0; k < static_cast<int>(mutation::count); ++k)
@@ -78,7 +85,8 @@ inline void judge_mutants(program_set const& sound, std::string const& plan, mut
       auto const m = mutate(static_cast<mutation>(k), sound);
       if (!m) continue;
       ++made;
-      agree(counts, static_cast<mutation>(k), plan, *m, brute_force(m->programs), pipewright::verify(viewable{m->programs}.view()));
+      agree(counts, static_cast<mutation>(k), plan, *m, brute_force(m->programs),
+            pipewright::verify(viewable{m->programs}.view()));
     }
 }
 
@@ -89,7 +97,9 @@ inline stream_set with_programs(stream_set stream, program_set const& changed) {
     auto const& after = changed.programs[r];
     int const longer = static_cast<int>(after.size()) - static_cast<int>(before.size());
     int same = 0;
-    while (same < static_cast<int>(std::min(before.size(), after.size())) && before[static_cast<std::size_t>(same)] == after[static_cast<std::size_t>(same)]) ++same;
+    while (same < static_cast<int>(std::min(before.size(), after.size())) &&
+           before[static_cast<std::size_t>(same)] == after[static_cast<std::size_t>(same)])
+      ++same;
     (same < stream.period[r].prologue ? stream.period[r].prologue : stream.period[r].length) += longer;
   }
   stream.once = changed;
@@ -99,12 +109,14 @@ inline stream_set with_programs(stream_set stream, program_set const& changed) {
 /// Runs a stream drained after one batch, two, three and so on, until every rank has repeated itself several times.
 inline std::string brute_force(stream_set const& stream) {
   for (int batches = 1; batches <= 2 * stream.once.ranks() + 4; ++batches)
-    if (auto const why = brute_force(drained(stream, batches)); !why.empty()) return "drained after " + std::to_string(batches) + " batches: " + why;
+    if (auto const why = brute_force(drained(stream, batches)); !why.empty())
+      return "drained after " + std::to_string(batches) + " batches: " + why;
   return {};
 }
 
 /// `each` mutants of every kind of a stream: of its prologue or of what repeats.
-inline void judge_mutants(stream_set const& sound, std::string const& plan, mutator& mutate, int each, tallies& counts) {
+inline void judge_mutants(stream_set const& sound, std::string const& plan, mutator& mutate, int each,
+                          tallies& counts) {
   CHECK_EQ(brute_force(sound), "");
   CHECK(pipewright::verify_stream(viewable_stream{sound}.view()).ok());
   for (int k = 0; k < static_cast<int>(mutation::count); ++k)
@@ -113,12 +125,15 @@ inline void judge_mutants(stream_set const& sound, std::string const& plan, muta
       if (!m) continue;
       ++made;
       auto const changed = with_programs(sound, m->programs);
-      agree(counts, static_cast<mutation>(k), plan, *m, brute_force(changed), pipewright::verify_stream(viewable_stream{changed}.view()));
+      agree(counts, static_cast<mutation>(k), plan, *m, brute_force(changed),
+            pipewright::verify_stream(viewable_stream{changed}.view()));
     }
 }
 
 /// A random legal shape and random needs of a policy; nothing where the throw is illegal.
-template<class P> std::optional<std::pair<pipewright::shape, pipewright::needs>> random_plan(mutator& random, int most_ranks, int most_micro_batches) {
+template<class P> std::optional<std::pair<pipewright::shape, pipewright::needs>> random_plan(mutator& random,
+                                                                                             int most_ranks,
+                                                                                             int most_micro_batches) {
   namespace pw = pipewright;
   pw::shape s{1 + random.below(most_ranks), 1 + random.below(most_micro_batches)};
   if (pw::is_stream(P::weights)) s.batches = 1 + random.below(3);
@@ -147,7 +162,9 @@ inline tallies judge_random_plans(std::uint64_t seed, int plans, int each, int m
     using P = typename decltype(policy)::type;
     for (int i = 0; i < plans; ++i)
       if (auto const plan = random_plan<P>(random, most_ranks, most_micro_batches))
-        judge_mutants(programs_of<P>(plan->first, plan->second), std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second), random, each, counts);
+        judge_mutants(programs_of<P>(plan->first, plan->second),
+                      std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second), random, each,
+                      counts);
   };
   pw::for_each_schedule(pw::all_schedules{}, judge);
   pw::for_each_schedule(pw::schedule_list<descending_gpipe, zero_bubble_h1, breadth_first_v>{}, judge);
@@ -159,15 +176,18 @@ inline tallies judge_random_streams(std::uint64_t seed, int plans, int each, int
   namespace pw = pipewright;
   tallies counts;
   mutator random{seed};
-  pw::for_each_schedule(pw::schedule_list<pw::one_f_one_b, pw::one_f_one_b_vertical_sync, pw::two_buffered>{}, [&](auto policy) {
-    using P = typename decltype(policy)::type;
-    for (int i = 0; i < plans; ++i)
-      if (auto plan = random_plan<P>(random, most_ranks, most_micro_batches)) {
-        plan->first.batches = 1;
-        auto const made = pw::make_plan<P>(plan->first, plan->second);
-        judge_mutants(stream_of(made.view()), "stream " + std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second), random, each, counts);
-      }
-  });
+  pw::for_each_schedule(
+      pw::schedule_list<pw::one_f_one_b, pw::one_f_one_b_vertical_sync, pw::two_buffered>{}, [&](auto policy) {
+        using P = typename decltype(policy)::type;
+        for (int i = 0; i < plans; ++i)
+          if (auto plan = random_plan<P>(random, most_ranks, most_micro_batches)) {
+            plan->first.batches = 1;
+            auto const made = pw::make_plan<P>(plan->first, plan->second);
+            judge_mutants(stream_of(made.view()),
+                          "stream " + std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second),
+                          random, each, counts);
+          }
+      });
   return counts;
 }
 

@@ -34,7 +34,8 @@ inline order read_order(std::string_view text, int stage = -1) {
   auto number = [&](int otherwise) {
     if (at == text.size() || !std::isdigit(static_cast<unsigned char>(text[at]))) return otherwise;
     int value = 0;
-    while (at < text.size() && std::isdigit(static_cast<unsigned char>(text[at]))) value = 10 * value + (text[at++] - '0');
+    while (at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])))
+      value = 10 * value + (text[at++] - '0');
     return value;
   };
   while (at < text.size()) {
@@ -46,7 +47,8 @@ inline order read_order(std::string_view text, int stage = -1) {
     auto const letter = at < text.size() ? text[at++] : ' ';
     int const m = number(-1);
     auto const what = std::string_view{"FBIW"}.find(letter);
-    if (s < 0 || m < 0 || what == std::string_view::npos) throw std::runtime_error{"golden text is misspelt: " + std::string{text}};
+    if (s < 0 || m < 0 || what == std::string_view::npos)
+      throw std::runtime_error{"golden text is misspelt: " + std::string{text}};
     result.push_back(pipewright::make_action(static_cast<pipewright::kind>(what), s, m));
   }
   return result;
@@ -69,8 +71,8 @@ inline std::string write_order(order const& o) {
 }
 
 inline std::string describe(pipewright::shape s) {
-  return "P" + std::to_string(s.ranks) + " M" + std::to_string(s.micro_batches) + " V" + std::to_string(s.chunks) + " G" +
-         std::to_string(s.group) + " batches " + std::to_string(s.batches);
+  return "P" + std::to_string(s.ranks) + " M" + std::to_string(s.micro_batches) + " V" + std::to_string(s.chunks) +
+         " G" + std::to_string(s.group) + " batches " + std::to_string(s.batches);
 }
 
 }  // namespace support

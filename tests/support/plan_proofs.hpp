@@ -4,11 +4,12 @@
 #include <string>
 
 #include <doctest/doctest.h>
-#include <pipewright/plan/plan.hpp>
 #include <support/brute_force.hpp>
 #include <support/exact_timeline.hpp>
 #include <support/formulas.hpp>
 #include <support/plans.hpp>
+
+#include <pipewright/plan/plan.hpp>
 
 /// One plan against everything that is known about it: the brute force, the closed formulas, a timeline of our own.
 namespace support {
@@ -32,18 +33,22 @@ template<class P> std::string false_statement(pipewright::shape given, pipewrigh
     auto const in = " on rank " + std::to_string(r);
     int const peak = formulas::peak_in_flight(P::name, s, r);
     most = std::max(most, peak);
-    if (pw::peak_in_flight(view, r) != peak) return "in flight " + std::to_string(pw::peak_in_flight(view, r)) + " instead of " + std::to_string(peak) + in;
-    if (run.peak_in_flight()[static_cast<std::size_t>(r)] != peak) return "in flight of the brute force is not the formula's" + in;
+    if (pw::peak_in_flight(view, r) != peak)
+      return "in flight " + std::to_string(pw::peak_in_flight(view, r)) + " instead of " + std::to_string(peak) + in;
+    if (run.peak_in_flight()[static_cast<std::size_t>(r)] != peak)
+      return "in flight of the brute force is not the formula's" + in;
     int const n = s.total_micro_batches();
-    int const versions = P::weights == pw::weight_rule::synchronous ? 1
-                         : P::weights == pw::weight_rule::stashing  ? formulas::peak_versions_of_a_stream(n, s.ranks - 1 - r)
-                         : P::weights == pw::weight_rule::vertical_sync
-                             ? formulas::peak_versions_of_a_stream(n, s.ranks - 1)
-                             : formulas::peak_versions_double_buffered(s);
+    int const versions =
+        P::weights == pw::weight_rule::synchronous     ? 1
+        : P::weights == pw::weight_rule::stashing      ? formulas::peak_versions_of_a_stream(n, s.ranks - 1 - r)
+        : P::weights == pw::weight_rule::vertical_sync ? formulas::peak_versions_of_a_stream(n, s.ranks - 1)
+                                                       : formulas::peak_versions_double_buffered(s);
     if (pw::peak_weight_versions(view, r) != versions)
-      return "weight versions " + std::to_string(pw::peak_weight_versions(view, r)) + " instead of " + std::to_string(versions) + in;
+      return "weight versions " + std::to_string(pw::peak_weight_versions(view, r)) + " instead of " +
+             std::to_string(versions) + in;
   }
-  if (trains && (!pw::verify(view, most).ok() || pw::verify(view, most - 1).ok())) return "a stated limit of " + std::to_string(most) + " in flight is not kept to the letter";
+  if (trains && (!pw::verify(view, most).ok() || pw::verify(view, most - 1).ok()))
+    return "a stated limit of " + std::to_string(most) + " in flight is not kept to the letter";
 
   if (wants.recompute != pw::recompute_mode::never) return {};
   fraction const f(3, 2), i(2), w(1, 2), latency(1, 7), v(s.chunks);
@@ -57,15 +62,18 @@ template<class P> std::string false_statement(pipewright::shape given, pipewrigh
   auto const ideal = work * fraction(s.total_micro_batches());
   if (line.ideal != to_rational(ideal)) return "the ideal time is not M (t_f + t_b)";
   if (line.makespan != to_rational(ideal + bubble)) return "the bubble is not the formula's";
-  if (line.bubble_of_ideal() != to_rational(bubble / ideal) || line.bubble_of_makespan() != to_rational(bubble / (ideal + bubble)))
+  if (line.bubble_of_ideal() != to_rational(bubble / ideal) ||
+      line.bubble_of_makespan() != to_rational(bubble / (ideal + bubble)))
     return "a bubble's ratio is not the formula's";
   times.transfer = to_rational(latency);
   auto const late = pw::simulate(view, times);
-  auto const expected = run_timeline<fraction>(support::orders_of<P>(s), programs.rank_of_stage, s.total_micro_batches(), {f / v, i / v, w / v, latency});
+  auto const expected = run_timeline<fraction>(support::orders_of<P>(s), programs.rank_of_stage,
+                                               s.total_micro_batches(), {f / v, i / v, w / v, latency});
   if (!expected) return "our own timeline waits for ever";
   if (late.makespan != to_rational(expected->makespan)) return "the makespan with latency is not our own timeline's";
   if (late.longest_rank != to_rational(expected->longest_rank())) return "the longest rank is not our own timeline's";
-  if (late.bubble_of_longest_rank() != to_rational((expected->longest_rank() - ideal) / expected->longest_rank())) return "the longest rank's bubble is not ours";
+  if (late.bubble_of_longest_rank() != to_rational((expected->longest_rank() - ideal) / expected->longest_rank()))
+    return "the longest rank's bubble is not ours";
   return {};
 }
 
@@ -78,7 +86,8 @@ template<class P> std::string false_refusal(pipewright::shape given) {
     (void)pw::make_plan<P>(given);
     return "a plan is made";
   } catch (pw::error const& e) {
-    if (std::string{e.what()}.find(sentence(fault.broken)) == std::string::npos) return std::string{"the sentence is missing: "} + e.what();
+    if (std::string{e.what()}.find(sentence(fault.broken)) == std::string::npos)
+      return std::string{"the sentence is missing: "} + e.what();
   }
   if (!pw::check_shape<P>(pw::complete<P>(fault.nearest)).ok()) return "the nearest shape is illegal";
   return {};

@@ -3,8 +3,9 @@
 
 #include <string>
 
-#include <pipewright/plan/plan.hpp>
 #include <support/program_set.hpp>
+
+#include <pipewright/plan/plan.hpp>
 
 namespace support {
 
@@ -25,8 +26,9 @@ inline bool is_legal(std::string_view schedule, int p, int m, int v, int g = 0) 
 }
 
 inline std::string describe(pipewright::needs const& wants) {
-  return "recompute " + std::to_string(static_cast<int>(wants.recompute)) + " facts " + std::to_string(wants.step_facts) + " tied " +
-         std::to_string(wants.tied_first) + "," + std::to_string(wants.tied_second);
+  return "recompute " + std::to_string(static_cast<int>(wants.recompute)) + " facts " +
+         std::to_string(wants.step_facts) + " tied " + std::to_string(wants.tied_first) + "," +
+         std::to_string(wants.tied_second);
 }
 
 }  // namespace support

@@ -4,8 +4,9 @@
 #include <string>
 #include <vector>
 
-#include <pipewright/plan/plan_view.hpp>
 #include <support/orders.hpp>
+
+#include <pipewright/plan/plan_view.hpp>
 
 namespace support {
 
@@ -35,12 +36,15 @@ struct program_set {
   bool runs_again(int m) const {
     using pipewright::recompute_mode;
     bool const last_of_batch = m % facts.micro_batches == facts.micro_batches - 1;
-    return trains() && (wants.recompute == recompute_mode::always || (wants.recompute == recompute_mode::except_last && !last_of_batch));
+    return trains() && (wants.recompute == recompute_mode::always ||
+                        (wants.recompute == recompute_mode::except_last && !last_of_batch));
   }
 };
 
 inline program_set copy_of(pipewright::plan_view const& plan) {
-  program_set result{plan.facts, plan.weights, plan.backward, plan.wants, {}, {}, {}, {}, pipewright::exchange_window(plan.weights, plan.facts)};
+  program_set result{plan.facts, plan.weights, plan.backward,
+                     plan.wants, {},           {},
+                     {},         {},           pipewright::exchange_window(plan.weights, plan.facts)};
   for (int r = 0; r < plan.facts.ranks; ++r) {
     auto const row = plan.programs[r];
     result.programs.emplace_back(row.begin(), row.end());
@@ -55,12 +59,13 @@ inline program_set copy_of(pipewright::plan_view const& plan) {
 
 /// An instruction as text, for messages: "2F0", "1POST_B3", "0UPDATE7 v8".
 inline std::string write_instruction(pipewright::instruction i) {
-  static constexpr char const* names[] = {"F",      "B",      "I",      "W",      "R",      "SEND_F", "RECV_F",
-                                          "POST_F", "WAIT_F", "SEND_B", "RECV_B", "POST_B", "WAIT_B", "SEND_T",
-                                          "POST_T", "WAIT_T", "SEND_S", "POST_S", "WAIT_S", "SEND_V", "POST_V",
+  static constexpr char const* names[] = {"F",      "B",      "I",       "W",       "R",          "SEND_F", "RECV_F",
+                                          "POST_F", "WAIT_F", "SEND_B",  "RECV_B",  "POST_B",     "WAIT_B", "SEND_T",
+                                          "POST_T", "WAIT_T", "SEND_S",  "POST_S",  "WAIT_S",     "SEND_V", "POST_V",
                                           "WAIT_V", "UPDATE", "UNSHARD", "RESHARD", "REDUCE_GRAD"};
   auto text = std::to_string(i.what.stage) + names[static_cast<int>(i.what.what)] + std::to_string(i.what.micro_batch);
-  if (pipewright::is_compute(i.what.what) || i.what.what == pipewright::kind::update) text += " v" + std::to_string(i.version);
+  if (pipewright::is_compute(i.what.what) || i.what.what == pipewright::kind::update)
+    text += " v" + std::to_string(i.version);
   return text;
 }
 

@@ -40,7 +40,8 @@ inline orders with_safe_transfers(orders const& compute, std::vector<int> const&
       auto const there = static_cast<std::size_t>(rank_of[static_cast<std::size_t>(to)]);
       if (there == r) continue;
       table[r].push_back(pipewright::make_action(is_forward ? kind::send_forward : kind::send_backward, s, m));
-      table[there].push_back(pipewright::make_action(is_forward ? kind::receive_forward : kind::receive_backward, to, m));
+      table[there].push_back(
+          pipewright::make_action(is_forward ? kind::receive_forward : kind::receive_backward, to, m));
     }
   }
   for (std::size_t r = 0; r < compute.size(); ++r)
@@ -59,7 +60,8 @@ inline orders with_deferred_receives(orders const& table) {
     for (auto const a : row) {
       if (pipewright::is_receive(a.what)) continue;
       auto const needed = a.what == kind::forward ? kind::receive_forward : kind::receive_backward;
-      if ((a.what == kind::forward || pipewright::gives_input_gradient(a.what)) && received.contains({needed, a.stage, a.micro_batch}))
+      if ((a.what == kind::forward || pipewright::gives_input_gradient(a.what)) &&
+          received.contains({needed, a.stage, a.micro_batch}))
         compute_and_sends.push_back(pipewright::make_action(needed, a.stage, a.micro_batch));
       compute_and_sends.push_back(a);
     }
@@ -72,7 +74,8 @@ inline orders with_deferred_receives(orders const& table) {
 enum class channel_for { each_traffic, all_traffic };
 
 /// Whether on every directed channel the sends' order is the receives'.
-inline bool channel_orders_agree(orders const& table, std::vector<int> const& rank_of, channel_for sharing = channel_for::each_traffic) {
+inline bool channel_orders_agree(orders const& table, std::vector<int> const& rank_of,
+                                 channel_for sharing = channel_for::each_traffic) {
   using transfer = std::tuple<bool, int, int>;  // forward or not, receiving stage, micro-batch
   std::map<std::tuple<int, int, bool>, std::vector<transfer>> sent, received;
   auto rank = [&](int s) { return rank_of[static_cast<std::size_t>(s)]; };
@@ -104,7 +107,8 @@ inline bool completes_by_rendezvous(orders const& table, std::vector<int> const&
         if (pipewright::is_send(a->what)) {
           int const to = a->what == kind::send_forward ? a->stage + 1 : a->stage - 1;
           auto const there = static_cast<std::size_t>(rank_of[static_cast<std::size_t>(to)]);
-          auto const wanted = pipewright::make_action(a->what == kind::send_forward ? kind::receive_forward : kind::receive_backward, to, a->micro_batch);
+          auto const wanted = pipewright::make_action(
+              a->what == kind::send_forward ? kind::receive_forward : kind::receive_backward, to, a->micro_batch);
           if (head(there) == nullptr || *head(there) != wanted) break;
           ++next[there];
         } else if (pipewright::is_receive(a->what)) {

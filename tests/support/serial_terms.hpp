@@ -12,8 +12,8 @@ namespace support {
 /// What a run must come to: the recurrences of the papers (GPipe, PipeDream, PipeDream-2BW), one micro-batch after
 /// another, without a pipeline.
 struct serial_result {
-  std::vector<value> losses;                     ///< by micro-batch: the last stage's output
-  std::vector<std::vector<value>> weights;       ///< by stage and version
+  std::vector<value> losses;                ///< by micro-batch: the last stage's output
+  std::vector<std::vector<value>> weights;  ///< by stage and version
 };
 
 /// The version that a micro-batch reads on a rank.
@@ -76,7 +76,8 @@ inline serial_result run_serially(program_set const& p, training_terms& terms) {
       }
     value const verdict = p.wants.step_facts ? terms.verdict(ranks) : 0;
     for (std::size_t s = 0; s < stages; ++s)
-      result.weights[s].push_back(terms.updated(static_cast<int>(s), result.weights[s].back(), sums[s], tied[s], verdict));
+      result.weights[s].push_back(
+          terms.updated(static_cast<int>(s), result.weights[s].back(), sums[s], tied[s], verdict));
   }
   return result;
 }

@@ -3,9 +3,10 @@
 
 #include <vector>
 
-#include <pipewright/plan/plan_view.hpp>
 #include <support/program_set.hpp>
 #include <support/view_of.hpp>
+
+#include <pipewright/plan/plan_view.hpp>
 
 namespace support {
 
@@ -42,7 +43,8 @@ inline program_set drained(stream_set const& stream, int batches) {
       for (int i = prologue; i < prologue + length; ++i) {
         auto one = row[static_cast<std::size_t>(i)];
         one.what.micro_batch += k * stream.period_micro_batches;
-        if (pipewright::is_compute(one.what.what) || one.what.what == pipewright::kind::update) one.version += k * stream.period_updates;
+        if (pipewright::is_compute(one.what.what) || one.what.what == pipewright::kind::update)
+          one.version += k * stream.period_updates;
         admit(one);
       }
   }

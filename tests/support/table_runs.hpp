@@ -3,14 +3,16 @@
 
 #include <vector>
 
-#include <pipewright/plan/check_table.hpp>
 #include <support/brute_force.hpp>
+
+#include <pipewright/plan/check_table.hpp>
 
 namespace support {
 
 /// A table of blocking transfers as programs for the brute force: room for everything, an update after every backward
 /// under weight stashing, else at the end.
-inline program_set programs_of_table(orders const& table, pipewright::shape s, std::vector<int> const& rank_of, pipewright::weight_rule weights) {
+inline program_set programs_of_table(orders const& table, pipewright::shape s, std::vector<int> const& rank_of,
+                                     pipewright::weight_rule weights) {
   using pipewright::kind;
   bool const stashes = weights == pipewright::weight_rule::stashing;
   program_set p{s, weights, pipewright::backward_form::split, {}, {}, rank_of, {}, {}};
@@ -19,7 +21,9 @@ inline program_set programs_of_table(orders const& table, pipewright::shape s, s
   p.weight_buffers.assign(static_cast<std::size_t>(s.ranks), stashes ? s.micro_batches + 1 : 1);
   for (int r = 0; r < s.ranks; ++r) {
     std::vector<pipewright::instruction> row;
-    auto update = [&](int stage, int micro_batch, int version) { row.push_back({pipewright::make_action(kind::update, stage, micro_batch), version}); };
+    auto update = [&](int stage, int micro_batch, int version) {
+      row.push_back({pipewright::make_action(kind::update, stage, micro_batch), version});
+    };
     for (auto const a : table[static_cast<std::size_t>(r)]) {
       row.push_back({a, pipewright::is_compute(a.what) ? version_of_the_papers(p, r, a.micro_batch) : 0});
       if (stashes && pipewright::gives_weight_gradient(a.what)) update(a.stage, a.micro_batch, a.micro_batch + 1);
@@ -32,7 +36,8 @@ inline program_set programs_of_table(orders const& table, pipewright::shape s, s
 }
 
 /// The library's word on a table.
-inline pipewright::verdict check(orders const& table, pipewright::weight_rule weights = pipewright::weight_rule::synchronous) {
+inline pipewright::verdict check(orders const& table,
+                                 pipewright::weight_rule weights = pipewright::weight_rule::synchronous) {
   std::size_t total = 0;
   for (auto const& row : table) total += row.size();
   pipewright::rows<pipewright::action> rows(static_cast<int>(table.size()), total);

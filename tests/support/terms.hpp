@@ -16,7 +16,8 @@ using value = int;
 class term_table {
  public:
   value operator()(std::vector<int> operation_and_operands) {
-    auto const [at, fresh] = numbers_.try_emplace(std::move(operation_and_operands), static_cast<int>(numbers_.size()) + 1);
+    auto const [at, fresh] =
+        numbers_.try_emplace(std::move(operation_and_operands), static_cast<int>(numbers_.size()) + 1);
     if (fresh) terms_.push_back(&at->first);
     return at->second;
   }
@@ -43,7 +44,9 @@ class training_terms {
   /// What a forward keeps for backward (or for running again).
   value saved(int s, int m, value input, value weights) { return make({3, s, m, input, weights}); }
   /// What backward needs besides where a forward is run again, made then or by the first forward.
-  value activations(int s, int m, value input, value saved, value weights) { return make({4, s, m, input, saved, weights}); }
+  value activations(int s, int m, value input, value saved, value weights) {
+    return make({4, s, m, input, saved, weights});
+  }
 
   struct backward_reads {
     value weights, input, saved, activations, output_gradient;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <pipewright/plan/plan_view.hpp>
 #include <support/program_set.hpp>
+
+#include <pipewright/plan/plan_view.hpp>
 
 namespace support {
 

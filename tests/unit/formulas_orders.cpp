@@ -2,10 +2,11 @@
 // Bubbles, latency costs and peaks of the orders themselves, by a timeline of the tests' own, against closed formulas.
 #include <cmath>
 
-#include <pipewright/schedule/named.hpp>
 #include <support/exact_timeline.hpp>
 #include <support/formulas.hpp>
 #include <support/twice.hpp>
+
+#include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
 namespace formulas = support::formulas;
@@ -13,7 +14,8 @@ using support::fraction;
 
 namespace {
 
-template<class Policy, class T> support::exact_timeline<T> timeline_of(pw::shape s, support::chunk_times<T> const& times) {
+template<class Policy, class T> support::exact_timeline<T> timeline_of(pw::shape s,
+                                                                       support::chunk_times<T> const& times) {
   auto line = support::run_timeline<T>(support::orders_of<Policy>(s), support::loop_placement(s.ranks, s.chunks),
                                        s.total_micro_batches(), times);
   REQUIRE(line);
@@ -53,8 +55,8 @@ TEST_CASE("exact makespans of the reference table") {
   CHECK(unit_makespan<pw::interleaved<4>>(4, 8) == fraction(105, 4));
 }
 
-TEST_CASE_TEMPLATE("bubbles and peaks of every legal shape are the formulas", Policy, pw::sequential, pw::gpipe, pw::flush,
-                   pw::one_f_one_b, pw::two_buffered, pw::interleaved<>, pw::forward_only) {
+TEST_CASE_TEMPLATE("bubbles and peaks of every legal shape are the formulas", Policy, pw::sequential, pw::gpipe,
+                   pw::flush, pw::one_f_one_b, pw::two_buffered, pw::interleaved<>, pw::forward_only) {
   int shapes = 0;
   for (int p = 1; p <= 8; ++p)
     for (int m = 1; m <= 32; ++m)
@@ -72,7 +74,8 @@ TEST_CASE_TEMPLATE("bubbles and peaks of every legal shape are the formulas", Po
           long long const work = trains ? 8 : 3;
           CHECK_EQ(line.makespan - work * m * s.chunks, work * formulas::bubble_times_chunks(Policy::name, s));
           if (trains)
-            for (int r = 0; r < p; ++r) CHECK_EQ(peak_of_order<Policy>(s, r), formulas::peak_in_flight(Policy::name, s, r));
+            for (int r = 0; r < p; ++r)
+              CHECK_EQ(peak_of_order<Policy>(s, r), formulas::peak_in_flight(Policy::name, s, r));
         }
   MESSAGE(Policy::name << ": " << shapes << " shapes");
   CHECK(shapes >= 200);
@@ -91,7 +94,9 @@ TEST_CASE("what an edge's latency costs at unit times") {
   auto added = [&]<class Policy>(Policy, pw::shape s) {
     s = pw::complete<Policy>(s);
     fraction const one(1, s.chunks);
-    return (timeline_of<Policy, fraction>(s, {one, one, one, c}).makespan - timeline_of<Policy, fraction>(s, {one, one, one, 0}).makespan) / c;
+    return (timeline_of<Policy, fraction>(s, {one, one, one, c}).makespan -
+            timeline_of<Policy, fraction>(s, {one, one, one, 0}).makespan) /
+           c;
   };
   for (int p = 2; p <= 8; ++p)
     for (int m = p; m <= 32; m += p) {
@@ -131,8 +136,10 @@ TEST_CASE("weight versions, counted micro-batch by micro-batch, are the papers'"
   for (int p = 1; p <= 8; ++p)
     for (int r = 0; r < p; ++r) {
       CHECK_EQ(formulas::peak_versions_of_a_stream(100, p - 1 - r), p - r);  // stashing
-      CHECK_EQ(formulas::peak_versions_of_a_stream(std::max(2, 2 * (p - r - 1)), p - 1 - r), p - r);  // from this length on
-      CHECK_EQ(formulas::peak_versions_of_a_stream(100, p - 1), p);          // vertical sync, on every rank
+      CHECK_EQ(formulas::peak_versions_of_a_stream(std::max(2, 2 * (p - r - 1)), p - 1 - r),
+               p - r);                                               // from this length on
+      CHECK_EQ(formulas::peak_versions_of_a_stream(100, p - 1), p);  // vertical sync, on every rank
     }
-  for (int batches = 3; batches <= 6; ++batches) CHECK_EQ(formulas::peak_versions_double_buffered({.ranks = 4, .micro_batches = 4, .batches = batches}), 2);
+  for (int batches = 3; batches <= 6; ++batches)
+    CHECK_EQ(formulas::peak_versions_double_buffered({.ranks = 4, .micro_batches = 4, .batches = batches}), 2);
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every legal shape's plan: sound for verify and for the brute force, with the peaks, versions and bubbles of the closed
 // formulas; every illegal shape refused with its sentence. Group sizes besides the default are in tests/long.
-#include <pipewright/plan/steady.hpp>
 #include <support/plan_proofs.hpp>
 #include <support/twice.hpp>
+
+#include <pipewright/plan/steady.hpp>
 
 namespace pw = pipewright;
 

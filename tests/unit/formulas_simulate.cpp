@@ -2,9 +2,10 @@
 // The library's simulator on plans: exact numbers of the literature and examples worked out by hand.
 #include <cmath>
 
-#include <pipewright/plan/constant_plan.hpp>
 #include <support/more_schedules.hpp>
 #include <support/twice.hpp>
+
+#include <pipewright/plan/constant_plan.hpp>
 
 namespace pw = pipewright;
 using pw::rational;
@@ -98,7 +99,9 @@ TEST_CASE("a link that is busy, by hand") {
 TEST_CASE("recomputation costs a forward for each micro-batch that runs again") {
   pw::costs<rational> times;
   times.recompute = 1;
-  auto total = [&](pw::recompute_mode mode) { return pw::simulate(pw::make_plan<pw::gpipe>({1, 5}, {.recompute = mode}).view(), times).makespan; };
+  auto total = [&](pw::recompute_mode mode) {
+    return pw::simulate(pw::make_plan<pw::gpipe>({1, 5}, {.recompute = mode}).view(), times).makespan;
+  };
   CHECK(total(pw::recompute_mode::never) == rational(15));
   CHECK(total(pw::recompute_mode::except_last) == rational(19));
   CHECK(total(pw::recompute_mode::always) == rational(20));

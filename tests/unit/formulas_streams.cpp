@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Streams: prologue and period written out for any number of batches and drained there, run by the brute force.
-#include <pipewright/plan/steady.hpp>
 #include <support/plan_proofs.hpp>
 #include <support/streams.hpp>
+
+#include <pipewright/plan/steady.hpp>
 
 namespace pw = pipewright;
 using support::brute_force;
@@ -70,7 +71,7 @@ TEST_CASE_TEMPLATE("steady state: no bubble, P-r in flight, the papers' weight v
       auto const long_run = pw::make_unrolled_plan<Policy>({p, m, 1, 0, 2 * p + 3});
       for (int r = 0; r < p; ++r) {
         CHECK_EQ(pw::peak_in_flight(long_run.view(), r), p - r);
-        CHECK_EQ(pw::peak_weight_versions(long_run.view(), r), Policy::weights == pw::weight_rule::stashing        ? p - r
+        CHECK_EQ(pw::peak_weight_versions(long_run.view(), r), Policy::weights == pw::weight_rule::stashing ? p - r
                                                                : Policy::weights == pw::weight_rule::vertical_sync ? p
                                                                                                                    : 2);
       }
@@ -79,5 +80,6 @@ TEST_CASE_TEMPLATE("steady state: no bubble, P-r in flight, the papers' weight v
 
 TEST_CASE("stashing refuses what it cannot exchange") {
   for (pw::needs const wants : {pw::needs{.step_facts = true}, pw::needs{.tied_first = 0, .tied_second = 3}})
-    CHECK_THROWS_WITH_AS(pw::make_plan<pw::one_f_one_b>({4, 8}, wants), doctest::Contains("weight stashing cannot exchange"), pw::error);
+    CHECK_THROWS_WITH_AS(pw::make_plan<pw::one_f_one_b>({4, 8}, wants),
+                         doctest::Contains("weight stashing cannot exchange"), pw::error);
 }

@@ -11,9 +11,10 @@ TEST_CASE("mutants of plans that end") {
   MESSAGE(counts.table());
   CHECK_GE(counts.all().mutants, 20'000);
   CHECK_EQ(counts.disagreements, 0);
-  for (int k = 0; k < static_cast<int>(support::mutation::count); ++k) CHECK_GE(counts.of(static_cast<support::mutation>(k)).broken, 100);
-  for (auto const named : {pw::rule::none, pw::rule::complete, pw::rule::feasible, pw::rule::channels, pw::rule::deadlock, pw::rule::memory,
-                           pw::rule::weights, pw::rule::placement})
+  for (int k = 0; k < static_cast<int>(support::mutation::count); ++k)
+    CHECK_GE(counts.of(static_cast<support::mutation>(k)).broken, 100);
+  for (auto const named : {pw::rule::none, pw::rule::complete, pw::rule::feasible, pw::rule::channels,
+                           pw::rule::deadlock, pw::rule::memory, pw::rule::weights, pw::rule::placement})
     CHECK_GE(counts.rejected_by(named), 50);
 }
 
@@ -40,7 +41,8 @@ template<class Policy> constexpr int accepted_without_or_with_twice_an_instructi
         std::size_t next = 0;
         for (int r = 0; r < s.ranks; ++r) {
           for (int i = 0; i < sound.programs.length(r); ++i)
-            for (int n = 0; n < (r == rank && i == position ? times : 1); ++n) changed.items[next++] = sound.programs[r][static_cast<std::size_t>(i)];
+            for (int n = 0; n < (r == rank && i == position ? times : 1); ++n)
+              changed.items[next++] = sound.programs[r][static_cast<std::size_t>(i)];
           changed.first[static_cast<std::size_t>(r) + 1] = next;
         }
         auto mutant = sound;
@@ -77,6 +79,10 @@ TEST_CASE("the compiler rejects mutants too") {
   PIPEWRIGHT_TWICE(accepted_without_or_with_twice_an_instruction<pw::one_f_one_b>({2, 2}) == 0);
   PIPEWRIGHT_TWICE(accepted_with_a_later_version<pw::one_f_one_b>({3, 4}) == 0);
   PIPEWRIGHT_TWICE(accepted_with_a_later_version<pw::two_buffered>({2, 1, 0, 0, 3}) == 0);
-  CHECK_EQ(accepted_without_or_with_twice_an_instruction<pw::interleaved<2>>({3, 4}, {.recompute = pw::recompute_mode::always}), 0);
-  CHECK_EQ(accepted_without_or_with_twice_an_instruction<pw::gpipe>({3, 2}, {.step_facts = true, .tied_first = 0, .tied_second = 2}), 0);
+  CHECK_EQ(accepted_without_or_with_twice_an_instruction<pw::interleaved<2>>({3, 4},
+                                                                             {.recompute = pw::recompute_mode::always}),
+           0);
+  CHECK_EQ(accepted_without_or_with_twice_an_instruction<pw::gpipe>(
+               {3, 2}, {.step_facts = true, .tied_first = 0, .tied_second = 2}),
+           0);
 }

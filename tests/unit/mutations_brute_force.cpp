@@ -50,17 +50,18 @@ support::program_set flush_by_hand() {
 
 /// PipeDream, two ranks, three micro-batches: rank 0 reads versions 0 0 1, rank 1 reads 0 1 2.
 support::program_set stashing_by_hand() {
-  return {{.ranks = 2, .micro_batches = 3, .chunks = 1},
-          pw::weight_rule::stashing,
-          pw::backward_form::full,
-          {},
-          {read_program("0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0UPDATE0=1 0F2=1 0SEND_F2 0RECV_B1 0B1 0UPDATE1=2 0RECV_B2 "
-                        "0B2=1 0UPDATE2=3"),
-           read_program("1RECV_F0 1F0 1RECV_F1 1B0 1SEND_B0 1UPDATE0=1 1F1=1 1RECV_F2 1B1=1 1SEND_B1 1UPDATE1=2 1F2=2 "
-                        "1B2=2 1SEND_B2 1UPDATE2=3")},
-          {0, 1},
-          {everywhere(2), everywhere(2)},
-          {2, 1}};
+  return {
+      {.ranks = 2, .micro_batches = 3, .chunks = 1},
+      pw::weight_rule::stashing,
+      pw::backward_form::full,
+      {},
+      {read_program("0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0UPDATE0=1 0F2=1 0SEND_F2 0RECV_B1 0B1 0UPDATE1=2 0RECV_B2 "
+                    "0B2=1 0UPDATE2=3"),
+       read_program("1RECV_F0 1F0 1RECV_F1 1B0 1SEND_B0 1UPDATE0=1 1F1=1 1RECV_F2 1B1=1 1SEND_B1 1UPDATE1=2 1F2=2 "
+                    "1B2=2 1SEND_B2 1UPDATE2=3")},
+      {0, 1},
+      {everywhere(2), everywhere(2)},
+      {2, 1}};
 }
 
 bool finds(support::program_set const& p, std::string const& part) {

@@ -12,13 +12,27 @@ using support::orders;
 namespace {
 
 /// The faults that a table can have: it says nothing of slots, versions and copies.
-constexpr mutation faults[] = {mutation::swap_neighbours, mutation::swap_any,       mutation::drop,
-                               mutation::duplicate,       mutation::move,           mutation::move_to_rank,
-                               mutation::retarget_stage,  mutation::retarget_micro_batch, mutation::retarget_kind,
+constexpr mutation faults[] = {mutation::swap_neighbours,
+                               mutation::swap_any,
+                               mutation::drop,
+                               mutation::duplicate,
+                               mutation::move,
+                               mutation::move_to_rank,
+                               mutation::retarget_stage,
+                               mutation::retarget_micro_batch,
+                               mutation::retarget_kind,
                                mutation::reorder_channel};
 
-support::program_set undressed(orders const& table, pw::shape s, std::vector<int> const& rank_of, pw::weight_rule weights) {
-  support::program_set p{s, weights, pw::backward_form::split, {}, {}, rank_of, std::vector<pw::slot_depths>(rank_of.size()), std::vector<int>(table.size())};
+support::program_set undressed(orders const& table, pw::shape s, std::vector<int> const& rank_of,
+                               pw::weight_rule weights) {
+  support::program_set p{s,
+                         weights,
+                         pw::backward_form::split,
+                         {},
+                         {},
+                         rank_of,
+                         std::vector<pw::slot_depths>(rank_of.size()),
+                         std::vector<int>(table.size())};
   for (auto const& row : table) {
     p.programs.emplace_back();
     for (auto const a : row) p.programs.back().push_back({a, 0});
@@ -36,15 +50,20 @@ orders table_of(support::program_set const& p) {
 }
 
 /// Whether a table can say an action at all.
-bool is_for_tables(pw::action a) { return a.what < pw::kind::recompute || pw::is_receive(a.what) || a.what == pw::kind::send_forward || a.what == pw::kind::send_backward; }
+bool is_for_tables(pw::action a) {
+  return a.what < pw::kind::recompute || pw::is_receive(a.what) || a.what == pw::kind::send_forward ||
+         a.what == pw::kind::send_backward;
+}
 
 /// A compute-only table is right iff the safe rule can place its transfers and the result is right.
-std::string brute_force_of(orders const& table, pw::shape s, std::vector<int> const& rank_of, pw::weight_rule weights, bool transfers) {
+std::string brute_force_of(orders const& table, pw::shape s, std::vector<int> const& rank_of, pw::weight_rule weights,
+                           bool transfers) {
   auto const counted = support::programs_of_table(table, s, rank_of, weights);
   if (transfers) return support::brute_force(counted);
   if (auto const why = support::miscounted(counted); !why.empty()) return why;
   auto const placed = support::with_safe_transfers(table, rank_of);
-  return placed.empty() ? "the ranks wait for one another for ever" : support::brute_force(support::programs_of_table(placed, s, rank_of, weights));
+  return placed.empty() ? "the ranks wait for one another for ever"
+                        : support::brute_force(support::programs_of_table(placed, s, rank_of, weights));
 }
 
 void judge_tables(support::mutator& mutate, support::tallies& counts, bool transfers, int plans, int each) {
@@ -75,12 +94,15 @@ void judge_tables(support::mutator& mutate, support::tallies& counts, bool trans
             }
           if (!sayable || !trains || (sends_and_receives > 0) != transfers) continue;
           support::agree(counts, fault, std::string{P::name} + " " + support::describe(s), *m,
-                         brute_force_of(changed, s, rank_of, P::weights, transfers), support::check(changed, P::weights));
+                         brute_force_of(changed, s, rank_of, P::weights, transfers),
+                         support::check(changed, P::weights));
         }
     }
   };
-  pw::for_each_schedule(pw::schedule_list<pw::sequential, pw::gpipe, pw::flush, pw::interleaved<2>, pw::interleaved<3>, pw::one_f_one_b,
-                                          support::descending_gpipe, support::zero_bubble_h1, support::breadth_first_v>{}, judge);
+  pw::for_each_schedule(
+      pw::schedule_list<pw::sequential, pw::gpipe, pw::flush, pw::interleaved<2>, pw::interleaved<3>, pw::one_f_one_b,
+                        support::descending_gpipe, support::zero_bubble_h1, support::breadth_first_v>{},
+      judge);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <laws/schedule.hpp>
-#include <pipewright/schedule/named.hpp>
 #include <support/more_schedules.hpp>
+
+#include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
 
@@ -65,8 +66,10 @@ struct never_complete : pw::gpipe {
 TEST_CASE("the laws see broken schedules") {
   constexpr pw::shape s{.ranks = 3, .micro_batches = 4, .chunks = 1};
   CHECK_EQ(laws::broken_law<pw::flush>(s), "");
-  CHECK_EQ(laws::broken_law<forgets_the_last_backward>(s), "stage 0 and micro-batch 3 are not run through once each, in order");
-  CHECK_EQ(laws::broken_law<backward_before_forward>(s), "stage 0 and micro-batch 0 are not run through once each, in order");
+  CHECK_EQ(laws::broken_law<forgets_the_last_backward>(s),
+           "stage 0 and micro-batch 3 are not run through once each, in order");
+  CHECK_EQ(laws::broken_law<backward_before_forward>(s),
+           "stage 0 and micro-batch 0 are not run through once each, in order");
   CHECK_EQ(laws::broken_law<too_little_warm_up>(s), "the ranks wait for one another for ever");
   CHECK_EQ(laws::broken_law<runs_a_neighbours_stage>(s), "1F0 on rank 0: the stage is not this rank's");
   CHECK_EQ(laws::broken_legality_law<never_complete>({.ranks = 2, .micro_batches = 3, .chunks = 1}),

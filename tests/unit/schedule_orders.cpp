@@ -2,10 +2,11 @@
 // The orders of the literature, in the field's text form.
 #include <array>
 
-#include <pipewright/schedule/named.hpp>
 #include <support/more_schedules.hpp>
 #include <support/order_rules.hpp>
 #include <support/twice.hpp>
+
+#include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
 using support::order_of;
@@ -39,8 +40,9 @@ template<class Policy> constexpr bool reads(std::string_view golden, pw::shape s
   bool same = true;
   Policy::order(pw::complete<Policy>(s), rank, [&](pw::action a) {
     if (!same) return;
-    same = at + 3 <= golden.size() && golden[at] == '0' + a.stage && golden[at + 1] == "FBIW"[static_cast<int>(a.what)] &&
-           golden[at + 2] == '0' + a.micro_batch && (at + 3 == golden.size() || golden[at + 3] == ' ');
+    same = at + 3 <= golden.size() && golden[at] == '0' + a.stage &&
+           golden[at + 1] == "FBIW"[static_cast<int>(a.what)] && golden[at + 2] == '0' + a.micro_batch &&
+           (at + 3 == golden.size() || golden[at + 3] == ' ');
     at += 4;
   });
   return same && at == golden.size() + 1;
@@ -60,14 +62,14 @@ TEST_CASE("golden texts") {
   PIPEWRIGHT_TWICE(reads<pw::flush>("0F0 0F1 0B0 0F2 0B1 0F3 0B2 0B3", p2(4), 0));
   PIPEWRIGHT_TWICE(reads<pw::flush>("1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3", p2(4), 1));
   PIPEWRIGHT_TWICE(reads<pw::forward_only>("0F0 0F1 2F0 2F1", p2(2, 2), 0));
-  PIPEWRIGHT_TWICE(reads<pw::interleaved<2>>(
-      "0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3", p2(4), 0));
-  PIPEWRIGHT_TWICE(reads<pw::interleaved<2>>(
-      "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3", p2(4), 1));
+  PIPEWRIGHT_TWICE(
+      reads<pw::interleaved<2>>("0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3", p2(4), 0));
+  PIPEWRIGHT_TWICE(
+      reads<pw::interleaved<2>>("1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3", p2(4), 1));
   PIPEWRIGHT_TWICE(reads<support::zero_bubble_h1>("0F0 0F1 0I0 0W0 0F2 0I1 0W1 0F3 0I2 0W2 0I3 0W3", p2(4), 0));
   PIPEWRIGHT_TWICE(reads<support::zero_bubble_h1>("1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1F3 1I3 1W2 1W3", p2(4), 1));
-  PIPEWRIGHT_TWICE(!reads<pw::interleaved<2>>(
-      "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B3 1B2", p2(4), 1));  // this test can fail
+  PIPEWRIGHT_TWICE(!reads<pw::interleaved<2>>("1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B3 1B2", p2(4),
+                                              1));  // this test can fail
 
   auto const start = order_of<pw::flush>({.ranks = 4, .micro_batches = 8, .chunks = 1}, 0);
   CHECK(support::order(start.begin(), start.begin() + 9) == read_order("F0 F1 F2 F3 B0 F4 B1 F5 B2", 0));

@@ -55,10 +55,11 @@ TEST_CASE("the exact timeline on orders worked out by hand") {
   REQUIRE(late);
   CHECK(late->makespan == fraction{10});
   // One rank: an edge within a rank costs nothing.
-  auto const one = support::run_timeline<fraction>({support::read_order("0F0 1F0 1B0 0I0 0W0")}, {0, 0}, 1, {1, 1, 1, 5});
+  auto const one =
+      support::run_timeline<fraction>({support::read_order("0F0 1F0 1B0 0I0 0W0")}, {0, 0}, 1, {1, 1, 1, 5});
   REQUIRE(one);
   CHECK(one->makespan == fraction{6});
   // Each waits for the other.
-  CHECK_FALSE(support::run_timeline<int>({support::read_order("0F0 0B0 0F1 0B1"), support::read_order("1F0 1F1 1B0 1B1")},
-                                         {0, 1}, 2, {1, 1, 1, 0}));
+  CHECK_FALSE(support::run_timeline<int>(
+      {support::read_order("0F0 0B0 0F1 0B1"), support::read_order("1F0 1F1 1B0 1B1")}, {0, 1}, 2, {1, 1, 1, 0}));
 }

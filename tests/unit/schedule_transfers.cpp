@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where sends and receives stand: the safe rule restated, the library's table against it, and what breaks without it.
 #include <doctest/doctest.h>
-#include <pipewright/plan/plan.hpp>
-#include <pipewright/schedule/named.hpp>
 #include <support/exact_timeline.hpp>
 #include <support/more_schedules.hpp>
 #include <support/safe_transfers.hpp>
 #include <support/table_runs.hpp>
+
+#include <pipewright/plan/plan.hpp>
+#include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
 using support::orders;
@@ -59,8 +60,9 @@ TEST_CASE("the safe table of 1F1B, as the reference has it") {
            "1RECV_F0 1F0 1RECV_F1 1B0 1SEND_B0 1F1 1RECV_F2 1B1 1SEND_B1 1F2 1B2 1SEND_B2 \n");
 }
 
-TEST_CASE_TEMPLATE("the library's table is the safe rule's, and completes where every transfer blocks", Policy, pw::sequential, pw::gpipe,
-                   pw::flush, pw::interleaved<>, support::descending_gpipe, support::zero_bubble_h1, support::breadth_first_v) {
+TEST_CASE_TEMPLATE("the library's table is the safe rule's, and completes where every transfer blocks", Policy,
+                   pw::sequential, pw::gpipe, pw::flush, pw::interleaved<>, support::descending_gpipe,
+                   support::zero_bubble_h1, support::breadth_first_v) {
   for (int p = 1; p <= 8; ++p)
     for (int m : {1, 2, 3, 4, 5, 8, 12, 16})
       for (int v = 0; v <= (Policy::name == "interleaved" ? 3 : 0); ++v) {
@@ -81,12 +83,14 @@ TEST_CASE_TEMPLATE("the library's table is the safe rule's, and completes where 
 }
 
 TEST_CASE("schedules of the literature, given as tables") {
-  for (auto const& [compute, rank_of] : {std::pair{zero_bubble_v, std::vector{0, 1, 1, 0}}, std::pair{zero_bubble_1p, std::vector{0, 1, 0, 1}}}) {
+  for (auto const& [compute, rank_of] :
+       {std::pair{zero_bubble_v, std::vector{0, 1, 1, 0}}, std::pair{zero_bubble_1p, std::vector{0, 1, 0, 1}}}) {
     auto const table = support::with_safe_transfers(compute, rank_of);
     REQUIRE_FALSE(table.empty());
     CHECK(support::channel_orders_agree(table, rank_of));
     CHECK(support::completes_by_rendezvous(table, rank_of));
-    CHECK_EQ(support::brute_force(support::programs_of_table(table, {2, 4, 2}, rank_of, pw::weight_rule::synchronous)), "");
+    CHECK_EQ(support::brute_force(support::programs_of_table(table, {2, 4, 2}, rank_of, pw::weight_rule::synchronous)),
+             "");
     CHECK(support::check(table).ok());
     CHECK(support::check(compute).ok());
   }
@@ -97,7 +101,8 @@ TEST_CASE("negative control: a receive just before its use stalls where every tr
   auto const rank_of = placement<pw::interleaved<2>>(s);
   auto const table = support::with_deferred_receives(library_table<pw::interleaved<2>>(s));
   CHECK_FALSE(support::completes_by_rendezvous(table, rank_of));
-  CHECK(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)).find("waits for ever") != std::string::npos);
+  CHECK(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous))
+            .find("waits for ever") != std::string::npos);
   CHECK(support::check(table).broken == pw::rule::deadlock);
 }
 
@@ -105,7 +110,8 @@ TEST_CASE("negative control: a receive just before its use changes the order of 
   std::vector const rank_of{0, 1, 1, 0};
   auto const table = support::with_deferred_receives(support::with_safe_transfers(zero_bubble_v, rank_of));
   CHECK_FALSE(support::channel_orders_agree(table, rank_of, support::channel_for::all_traffic));
-  CHECK_NE(support::brute_force(support::programs_of_table(table, {2, 4, 2}, rank_of, pw::weight_rule::synchronous)), "");
+  CHECK_NE(support::brute_force(support::programs_of_table(table, {2, 4, 2}, rank_of, pw::weight_rule::synchronous)),
+           "");
   CHECK_FALSE(support::check(table).ok());
 }
 
@@ -123,12 +129,16 @@ TEST_CASE("deferred receives: the three judges agree on every schedule and shape
         auto const table = support::with_deferred_receives(library_table<P>(s));
         bool const completes = support::completes_by_rendezvous(table, rank_of);
         ++(completes ? safe : stalled);
-        CHECK_EQ(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)).empty(), completes);
+        CHECK_EQ(
+            support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)).empty(),
+            completes);
         CHECK_EQ(support::check(table).ok(), completes);
       }
   };
-  pw::for_each_schedule(pw::schedule_list<pw::sequential, pw::gpipe, pw::flush, pw::interleaved<2>, pw::interleaved<3>, support::descending_gpipe,
-                                          support::zero_bubble_h1, support::breadth_first_v>{}, judge);
+  pw::for_each_schedule(
+      pw::schedule_list<pw::sequential, pw::gpipe, pw::flush, pw::interleaved<2>, pw::interleaved<3>,
+                        support::descending_gpipe, support::zero_bubble_h1, support::breadth_first_v>{},
+      judge);
   MESSAGE(safe << " tables with deferred receives complete, " << stalled << " stall");
   CHECK(safe > 50);
   CHECK(stalled > 50);
