@@ -51,7 +51,7 @@ template<class T> void check_synchronous(int first, int every, pw::recompute_mod
     // Evaluation before, between and after training changes nothing, so let every other mixture have some.
     run_of run{.calls = i / 2 % 2 == 0 ? "sssss" : "essesess", .options = m.options};
     pw::shape const one{.ranks = 1, .micro_batches = m.micro_batches, .chunks = 1};
-    outcome const expected = train_serially(pw::weight_rule::synchronous, one, stages_of(1), toy_batches, optimizer, run, m.wants(1));
+    outcome const expected = train_serially(pw::weight_rule::synchronous, one, toys::toy_whole<T>(), toy_batches, optimizer, run, m.wants(1));
     REQUIRE(expected.losses.size() == 5);
     REQUIRE(expected.weights.size() == 7);
     REQUIRE(expected.updates == (m.options.accumulate == 1 ? 5 : 2));

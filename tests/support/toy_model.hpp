@@ -280,19 +280,57 @@ template<class T> struct head {
   }
 };
 
-inline constexpr int toy_layers = 9;  ///< of toy_model: enough for 4 ranks of 2 chunks
+inline constexpr int toy_layers = 9;  ///< embedding, split, dropout, merge, four blocks, head
 
-/// Embedding, split, dropout, merge, four blocks, head.
-template<class T> auto toy_model(bool with_dropout = true) {
-  return pw::layers(embedding<T>{}, split<T>{}, drop<T>{{}, with_dropout}, merge<T>{},
-                    pw::repeated([with_dropout] { return block<T>{{}, with_dropout}; }, toy_layers - 5), head<T>{});
-}
+/// The model cut into 1, 2, 3, 4, 6 or 8 stages; one type whatever the cut, and fewer stage types than balance() has.
+template<class T> class toy_stages {
+  using front = pw::chain<embedding<T>, split<T>>;
+  using middle = pw::chain<drop<T>, merge<T>>;
+  using blocks = pw::repeated_layers<block<T>>;
+  static constexpr int first_block = 4, first_head = toy_layers - 1;
 
-/// The model cut into that many stages, the first ones a layer longer where it does not come out even.
-template<class T> auto toy_stages(int stages, bool with_dropout = true) {
-  std::vector<int> sizes(static_cast<std::size_t>(stages), toy_layers / stages);
-  for (int s = 0; s < toy_layers % stages; ++s) ++sizes[static_cast<std::size_t>(s)];
-  return pw::balance(toy_model<T>(with_dropout), sizes);
+ public:
+  using input = tokens;
+  using last = pw::placed<pw::chain<front, middle, blocks, head<T>>>;
+
+  explicit toy_stages(int stages, bool with_dropout = true) : stages_{stages}, drops_{with_dropout} {}
+
+  int size() const { return stages_; }
+  void visit(int index, auto&& f) const {
+    std::vector<int> const sizes = stages_ == 1 ? std::vector{9}
+        : stages_ == 2                          ? std::vector{4, 5}
+        : stages_ == 3                          ? std::vector{4, 3, 2}
+        : stages_ == 4                          ? std::vector{2, 2, 3, 2}
+        : stages_ == 6                          ? std::vector{2, 2, 1, 1, 2, 1}
+        : stages_ == 8                          ? std::vector{2, 1, 1, 1, 1, 1, 1, 1}
+                                                : std::vector<int>{};
+    if (sizes.empty()) throw pw::error("the toy model has no cut into " + std::to_string(stages_) + " stages");
+    int first = 0;
+    for (int before = 0; before < index; ++before) first += sizes[static_cast<std::size_t>(before)];
+    int const size = sizes[static_cast<std::size_t>(index)], end = first + size;
+    auto give = [&]<class Stage>(Stage stage) { f(pw::placed<Stage>{{std::move(stage)}, first}); };
+    if (size == toy_layers) give(pw::chain{make_front(), make_middle(), make_blocks(4), head<T>{}});
+    else if (end == first_block) first == 0 ? give(pw::chain{make_front(), make_middle()}) : size == 2 ? give(make_middle()) : give(merge<T>{});
+    else if (first == 0) give(make_front());
+    else if (first < first_block) give(drop<T>{{}, drops_});
+    else if (end <= first_head) give(make_blocks(size));
+    else if (size == 1) give(head<T>{});
+    else give(pw::chain{make_blocks(size - 1), head<T>{}});
+  }
+
+ private:
+  front make_front() const { return front{embedding<T>{}, split<T>{}}; }
+  middle make_middle() const { return middle{drop<T>{{}, drops_}, merge<T>{}}; }
+  blocks make_blocks(int n) const { return blocks{std::vector<block<T>>(static_cast<std::size_t>(n), block<T>{{}, drops_})}; }
+
+  int stages_;
+  bool drops_;
+};
+
+/// All of it as one stage.
+template<class T> auto toy_whole(bool with_dropout = true) {
+  pw::repeated_layers<block<T>> blocks{std::vector<block<T>>(4, block<T>{{}, with_dropout})};
+  return pw::stages(pw::chain{embedding<T>{}, split<T>{}, drop<T>{{}, with_dropout}, merge<T>{}, std::move(blocks), head<T>{}});
 }
 
 /// 1 to 4 tokens a micro-batch, other ones in every step; one target in four is ignored, but never the first.
