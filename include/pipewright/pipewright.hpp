@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// All of the core.
+
+#include <pipewright/error.hpp>
+#include <pipewright/pipeline/all.hpp>
+#include <pipewright/plan/all.hpp>
+#include <pipewright/schedule/all.hpp>
+#include <pipewright/stage/all.hpp>
+#include <pipewright/trace/all.hpp>
+#include <pipewright/transport/all.hpp>
+#include <pipewright/version.hpp>
