@@ -76,6 +76,7 @@ void train(trainer::request const& r) {
     return;
   }
   auto const data = trainer::load_data(r);
+  auto const weights = r.weights.empty() ? std::nullopt : std::optional<pw::gpt2::safetensors>(r.weights);
   trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
   if (talks) fmt::print("{}", trainer::describe(r, p));
@@ -83,7 +84,7 @@ void train(trainer::request const& r) {
     if (!talks || !(step == 1 || step % 10 == 0 || held_out)) return;
     fmt::print("step {:>5}  loss {:.4f}{}\n", step, loss, held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
     std::fflush(stdout);
-  });
+  }, weights ? &*weights : nullptr);
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, o.weights).go_on(prompt, r.sample) : "";
   if (r.json != "-") fmt::print("\n{}", trainer::summary(r, p, o));

@@ -20,7 +20,7 @@ struct stretch {
   bool empty() const { return busy == 0; }
 };
 
-/// Measures one rank's compute actions, and makes a slow device of it: with a pace of 3 each action takes three times its
+/// Measures one rank's compute actions and updates, and makes a slow device of it: with a pace of 3 each action takes three times its
 /// processor time. Where ranks outnumber cores, only such devices can run side by side, so that a bubble shows at all.
 class meter {
   using clock = std::chrono::steady_clock;
@@ -30,12 +30,12 @@ class meter {
 
   void before(pw::event const& e) {
     if (recording) kept.before(e);
-    if (!active || !pw::is_compute(e.instruction.what.what)) return;
+    if (!active || !is_work(e)) return;
     begun_ = clock::now();
     if (pace_ > 1) processor_ = thread_seconds();
   }
   void after(pw::event const& e) {
-    if (active && pw::is_compute(e.instruction.what.what)) {
+    if (active && is_work(e)) {
       if (pace_ > 1)
         std::this_thread::sleep_until(begun_ + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(pace_ * (thread_seconds() - processor_))));
       double const begin = seconds(begun_), end = seconds(clock::now());
@@ -57,6 +57,7 @@ class meter {
   std::vector<stretch> stretches;
 
  private:
+  static bool is_work(pw::event const& e) { return pw::is_compute(e.instruction.what.what) || e.instruction.what.what == pw::kind::update; }
   static double seconds(clock::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
 
   double pace_, processor_ = 0;

@@ -134,7 +134,7 @@ inline void count_bytes(request const& r, prospect& p) {
     bool const again = plan.wants.recompute != pw::recompute_mode::never;
     p.parameters[rank] += parameters;
     p.weight_bytes[rank] += 4 * parameters * n(plan.weight_buffers[rank]);
-    p.activation_bytes[rank] += saved * n(again ? depth.last_saved + depth.recomputed : depth.saved) + (s == 0 ? tokens : boundary) * n(depth.input);
+    p.activation_bytes[rank] += saved * n(std::max(again ? depth.last_saved : depth.saved, 1) + (again ? depth.recomputed : 0)) + (s == 0 ? tokens : boundary) * n(depth.input);
     if (s < last) p.activation_bytes[rank] += boundary * n(depth.output_gradient + (plan.rank_of_stage[s + 1] != plan.rank_of_stage[s] ? depth.output : 0));
     if (s > 0 && plan.rank_of_stage[s - 1] != plan.rank_of_stage[s]) p.activation_bytes[rank] += boundary * n(depth.input_gradient);
     for (int neighbour : {s - 1, s + 1})
@@ -187,11 +187,10 @@ namespace detail {
 /// One training in one process, whose ranks are threads.
 template<class Set> class training {
  public:
-  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report)
-      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, recorders_(static_cast<std::size_t>(r.ranks)),
+  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report, gpt2::safetensors const* file)
+      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, file_{file}, recorders_(static_cast<std::size_t>(r.ranks)),
         stretches_(static_cast<std::size_t>(r.ranks)) {
     for (auto* each : {&result_.activation_bytes, &result_.weight_bytes, &result_.sent_bytes}) each->resize(static_cast<std::size_t>(r.ranks));
-    if (!r.weights.empty()) file_.emplace(r.weights);
   }
 
   outcome run() {
@@ -279,7 +278,7 @@ template<class Set> class training {
   gpt2::text_data const& data_;
   Set set_;
   progress_line report_;
-  std::optional<gpt2::safetensors> file_;
+  gpt2::safetensors const* file_;
   std::vector<pw::recorder> recorders_;
   std::vector<std::vector<stretch>> stretches_;
   std::mutex mutex_;  // of what finish() writes; all else in result_ is written by one rank
@@ -288,10 +287,10 @@ template<class Set> class training {
 
 }  // namespace detail
 
-/// Trains as planned.
-inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report) {
+/// Trains as planned, from the weights of a file if there is one.
+inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report, gpt2::safetensors const* file = nullptr) {
   check_memory(p);
-  auto const run = [&](auto set) { return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report)).run(); };
+  auto const run = [&](auto set) { return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report), file).run(); };
   auto stages = pw::balance(gpt2::model(r.model), p.sizes);
   switch (r.recompute) {
     case pw::recompute_mode::never: return run(std::move(stages));
