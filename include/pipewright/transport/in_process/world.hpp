@@ -119,9 +119,11 @@ class world {
 
   /// The rank's function has ended.
   void leave(int rank) {
-    at(rank).returned_ = true;
+    {
+      std::lock_guard lock(mutex_);  // so that returned() stands still for its holder
+      at(rank).returned_ = true;
+    }
     crowd_.left();
-    { std::lock_guard lock(mutex_); }
     tell_all();
   }
   int returned() {
