@@ -145,9 +145,9 @@ template<class P> std::optional<std::pair<pipewright::shape, pipewright::needs>>
   if (P::backward == pw::backward_form::none) wants = {};
   else if (P::weights != pw::weight_rule::stashing) {
     wants.step_facts = random.below(3) == 0;
-    if (s.stages() > 1 && random.below(3) == 0) {
-      wants.tied_first = random.below(s.stages() - 1);
-      wants.tied_second = wants.tied_first + 1 + random.below(s.stages() - 1 - wants.tied_first);
+    if (random.below(3) == 0) {
+      wants.tied_first = random.below(s.stages());
+      wants.tied_second = wants.tied_first + random.below(s.stages() - wants.tied_first);
     }
   }
   return std::pair{s, wants};
