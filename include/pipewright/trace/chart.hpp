@@ -86,7 +86,7 @@ class text_chart {
       }
     }
     // a column for every few actions is worth it; a finer lattice is not read by anyone
-    bool const fine = step > 0 && length / step <= 12.0 * static_cast<double>(count) / std::max(trace_.ranks, 1) + 12;
+    bool const fine = step > 0 && length / step <= 4.0 * static_cast<double>(count) / std::max(trace_.ranks, 1) + 12;
     column_ = fine ? step : shortest;
     if (!(column_ > 0)) column_ = 1;
   }
