@@ -32,10 +32,12 @@ struct scaling {
     s = x;
     y = w.value * x;
   }
-  void backward(auto&, scalar const& w, double& s, double const& dy, double& dx, scalar& g) const {
-    dx = w.value * dy;
-    g.value += dy * s;
+  void backward(auto& c, scalar const& w, double& s, double const& dy, double& dx, scalar& g) const {
+    backward_input(c, w, s, dy, dx);
+    backward_weight(c, w, s, dy, g);
   }
+  void backward_input(auto&, scalar const& w, double&, double const& dy, double& dx) const { dx = w.value * dy; }
+  void backward_weight(auto&, scalar const&, double& s, double const& dy, scalar& g) const { g.value += dy * s; }
 };
 
 struct half_square {
@@ -54,10 +56,12 @@ struct half_square {
     s = {x, w.value * x};
     return {.value = s.y * s.y / 2};
   }
-  void backward(auto&, scalar const& w, saved& s, double& dx, scalar& g) const {
-    dx = w.value * s.y;
-    g.value += s.y * s.x;
+  void backward(auto& c, scalar const& w, saved& s, double& dx, scalar& g) const {
+    backward_input(c, w, s, dx);
+    backward_weight(c, w, s, g);
   }
+  void backward_input(auto&, scalar const& w, saved& s, double& dx) const { dx = w.value * s.y; }
+  void backward_weight(auto&, scalar const&, saved& s, scalar& g) const { g.value += s.y * s.x; }
 };
 
 /// As many stages as there are initial weights.

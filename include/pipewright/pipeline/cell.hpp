@@ -109,6 +109,7 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
       : cell_base(index, plan), stage_{std::move(stage_made)}, facts_{plan.facts}, splits_backward_{plan.backward == backward_form::split} {
     has_loss = is_loss;
     if constexpr (requires { stage_.first_layer; }) this->first_layer = stage_.first_layer;
+    else this->first_layer = index;  // one layer each
     bool const trains = plan.backward != backward_form::none;
     slot_depths const tested = evaluation.slots[index];
     int const last = plan.stages() - 1;

@@ -137,6 +137,12 @@ class step_exchange {
   /// Before a new stream or step counts updates from 0 again.
   void restart() { concluded_ = summed_ = 0; }
 
+  /// The rings into which ranks receive.
+  void for_each_receive(auto&& visit) {
+    for (which const w : {tied_posts, is_root() ? facts : verdicts})
+      for (slot_ring& ring : rings_[w]) visit(ring);
+  }
+
  private:
   enum which { tied_sends, tied_posts, facts, verdicts };
   bool is_root() const { return plan_.rank_of_stage[0] == rank_; }

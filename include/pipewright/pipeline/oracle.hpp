@@ -101,6 +101,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
     if (set_.size() != shape_.stages())
       throw error("pipewright: the shape has " + std::to_string(shape_.stages()) + " stages, the set " + std::to_string(set_.size()) +
                   "; make the two equal");
+    if (wants_.tied() && options_.clip_over == clip_scope::stage && (options_.clip > 0 || options_.non_finite != on_non_finite::ignore))
+      throw error("pipewright: the two ends of a tied weight cannot be clipped or checked apart; let clip_over be the model");
     if (rule_ == weight_rule::synchronous) return;
     if (shape_.stages() != shape_.ranks) throw error("pipewright: an asynchronous rule is defined for one stage a rank; set chunks to 1");
     if (options_.accumulate != 1) throw error("pipewright: gradients accumulate over several steps under synchronous schedules only");

@@ -57,7 +57,7 @@ inline constexpr parameter_operations operations_on{
     [](void const* optimizer, optimizer_step step, parameter_options options, std::size_t n, void const* newest, void const* gradient,
        void* fresh, void* const* states) {
       std::array<std::span<T>, Optimizer::states> kept;
-      for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = {static_cast<T*>(states[i]), n};
+      for (std::size_t i = 0; i != kept.size(); ++i) kept[i] = {static_cast<T*>(states[i]), n};
       static_cast<Optimizer const*>(optimizer)->update(step, options, std::span<T const>(static_cast<T const*>(newest), n),
                                                        std::span<T const>(static_cast<T const*>(gradient), n),
                                                        std::span<T>(static_cast<T*>(fresh), n), kept);
@@ -107,7 +107,7 @@ std::vector<parameter_record> parameters_of(std::vector<Weights>& versions, std:
         made.options = options;
         made.size = values.size();
         made.on = &operations_on<element, Optimizer>;
-        for (std::size_t s = 0; s < Optimizer::states; ++s) made.states.push_back(made.kept.emplace_back(made.on->zeros(made.size)).get());
+        for (std::size_t s = 0; s != Optimizer::states; ++s) made.states.push_back(made.kept.emplace_back(made.on->zeros(made.size)).get());
       }
       table[i++].versions.push_back(values.data());
     });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -67,10 +68,14 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
   pipeline_of(pipeline_of const&) = delete;
   pipeline_of& operator=(pipeline_of const&) = delete;
-  /// Waits for what it has sent, since slots go with it; an undrained stream ends where it stands.
+  /// Waits for what it has sent, since slots go with it. A stream is to be drained first: where receives are still posted
+  /// for micro-batches in flight, all ranks are aborted.
   ~pipeline_of() {
     try {
-      settle_sends();
+      if (awaits_anything())
+        here_.abort(std::string("a pipeline ended with micro-batches in flight, ") +
+                    (std::uncaught_exceptions() > 0 ? "because of an exception" : "call drain() first"));
+      else settle_sends();
     } catch (std::exception const&) {  // aborted, or past the deadline: nobody reads the slots any more
     }
   }
@@ -95,14 +100,20 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     at_ = 0;
     draining_ = false;
     deferred_.clear();
+    late_ = -1;
     exchange_->restart();
   }
 
-  /// The loss of a batch under the newest weights, which stay as they are; drains first.
+  /// The loss of a batch under the newest weights, which stay as they are; drains first. Throws error
+  /// where the schedule has another placement than the loop.
   step_result evaluate(auto&& batch) {
+    plan_view const evaluated = evaluation_.view();
+    for (int s = 0; s < plan_.stages(); ++s)
+      if (plan_.rank_of_stage[s] != evaluated.rank_of_stage[s])
+        throw error("evaluation runs over stages in loop placement, stage s on rank s mod P, but schedule " + std::string(plan_.schedule) + " places stage " +
+                    std::to_string(s) + " on rank " + std::to_string(plan_.rank_of_stage[s]) + "; evaluate with a pipeline of its own");
     drain();
     attach(batch);
-    plan_view const evaluated = evaluation_.view();
     running_ = &evaluated;
     at_ = 0;
     finish();
@@ -139,10 +150,13 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       execute(next);
       observer_.after({rank_, next});
       begun_ = false;
-      ++at_;
+      if (late_ < 0) ++at_;
+      else deferred_.erase(deferred_.begin() + late_);
       return progress::ran;
     } catch (std::exception const& e) {
       fail(next.what, e.what());
+    } catch (...) {
+      fail(next.what, "it threw what is no std::exception");
     }
   }
 
@@ -204,6 +218,8 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
                       ? "the plan exchanges step facts that no option asks for; make it without needs::step_facts, or set clip, non_finite or per_token"
                       : "clipping over the model, a non-finite check over the model and per-token scale need facts of all ranks; make the plan with needs{.step_facts = true}"
                         ", or clip over each stage");
+    if (plan_.wants.tied() && options_.clip_over == clip_scope::stage && (options_.clip > 0 || options_.non_finite != on_non_finite::ignore))
+      throw error("clipping or checking each stage by itself would update the two ends of a tied weight differently; let clip_over be the model, or copy the weight");
     if (options_.accumulate < 1) throw error("accumulate counts steps between updates and is at least 1, not " + n(options_.accumulate));
     if (options_.accumulate > 1 && plan_.is_stream())
       throw error("an asynchronous schedule does not accumulate over steps, since its versions count updates; give a step more micro-batches instead");
@@ -253,7 +269,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
   template<class Batch> void attach(Batch& batch) {
-    batch_ = &batch;
+    batch_ = const_cast<std::remove_const_t<Batch>*>(&batch);
     ask_input_ = [](void* b, int m, void* slot) { static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot)); };
     ask_target_ = [](void* b, int m, void* slot) {
       if constexpr (requires { typename Set::last::target; }) static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
@@ -272,7 +288,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       }
       return true;
     }
-    if (!draining_ && !deferred_.empty()) post_deferred();
+    if (!draining_ && find_late(next)) return true;
     for (;; ++at_) {
       if (draining_ && updated_in_plan_ * plan_.update_interval() == admitted_) return false;
       next = running_->at(rank_, at_);
@@ -282,12 +298,15 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       deferred_.push_back(next.what);
     }
   }
-  void post_deferred() {
-    std::size_t kept = 0;
-    for (action const a : deferred_)
-      if (a.micro_batch < admitted_) post(a);
-      else deferred_[kept++] = a;
-    deferred_.resize(kept);
+  /// A receive put off whose micro-batch is admitted by now.
+  bool find_late(instruction& next) {
+    late_ = -1;
+    for (std::size_t i = 0; i < deferred_.size() && late_ < 0; ++i)
+      if (deferred_[i].micro_batch < admitted_) {
+        late_ = static_cast<int>(i);
+        next = {deferred_[i], 0};
+      }
+    return late_ >= 0;
   }
 
   /// Whether a synchronous step ends in an update.
@@ -327,6 +346,19 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     else if (gives_input_gradient(a.what) && !cell_at(a.stage).input_gradient.slots.empty())
       slot = &cell_at(a.stage).input_gradient.of(a.micro_batch);
     return slot != nullptr && slot->pending ? slot : nullptr;
+  }
+  /// Whether a receive is posted into a slot and not there yet.
+  bool awaits_anything() {
+    bool result = false;
+    auto const look = [&](detail::slot_ring& ring) {
+      for (auto& slot : ring.slots) result = result || (slot.pending && !here_.poll(slot.transfer));
+    };
+    for (auto const& c : cells_) {
+      look(c->input);
+      look(c->output_gradient);
+    }
+    exchange_->for_each_receive(look);
+    return result;
   }
   void settle_sends() {
     auto const settle = [&](detail::slot_ring& ring) {
@@ -471,6 +503,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   int updated_in_plan_ = 0;         // updates of a stream
   bool draining_ = false;
   std::vector<action> deferred_;    // receives to be posted when their micro-batch is admitted
+  int late_ = -1;                   // which of them is the next instruction, or -1
   std::int64_t base_ = 0;           // updates before this plan's version 0
   std::int64_t step_ = 0;           // steps begun
   std::int64_t applied_ = 0;        // updates that changed the weights

@@ -68,7 +68,7 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
   /// Keeps the newest `versions` weight versions. `context` is the one for initialize() but for the layer.
   oracle_stage_of(Stage stage, stage_context context, std::size_t versions)
       : stage_(std::move(stage)), first_layer_{layer_of(stage_, context.stage)}, kept_{versions}, sum_(make_gradients<Stage>(first_version(context))) {
-    for (std::size_t s = 0; s < Optimizer::states; ++s) states_.push_back(make_gradients<Stage>(newest()));
+    for (std::size_t s = 0; s != Optimizer::states; ++s) states_.push_back(make_gradients<Stage>(newest()));
   }
 
   weights& newest() { return versions_.back(); }
@@ -147,7 +147,7 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
     optimizer_step const step{.number = ++updates_, .gradient_scale = gradient_scale};
     auto const from = places_of(versions_.back()), gradient = places_of(sum_);
     std::array<std::vector<place>, Optimizer::states> states;
-    for (std::size_t s = 0; s < states.size(); ++s) states[s] = places_of(states_[s]);
+    for (std::size_t s = 0; s != states.size(); ++s) states[s] = places_of(states_[s]);
     next_version();
     std::size_t at = 0;
     versions_.back().for_each_parameter([&]<class T>(std::string_view name, std::span<T> fresh, parameter_options options) {
@@ -158,7 +158,7 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
         return std::span<T>(static_cast<T*>(places[at].data), fresh.size());
       };
       std::array<std::span<T>, Optimizer::states> state;
-      for (std::size_t s = 0; s < states.size(); ++s) state[s] = values(states[s]);
+      for (std::size_t s = 0; s != states.size(); ++s) state[s] = values(states[s]);
       optimizer.update(step, options, std::span<T const>(values(from)), std::span<T const>(values(gradient)), fresh, state);
       ++at;
     });
