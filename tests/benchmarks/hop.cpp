@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What it costs to hand a value from one rank's thread to another's: half of a round trip of a vector, next to round trips
-// of bare hand-written loops in the same run. Two threads pinned to two cores; then to one core, where nobody may spin.
+// What it costs to hand a value from one rank's thread to another's: half of the median round trip of a vector, next to
+// bare hand-written loops in the same run. Two threads pinned to two cores; then to one core, where nobody may spin.
 //   hop [--json]
-#include <pipewright/transport/in_process.hpp>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -18,12 +16,14 @@
 #include <sched.h>
 #include <semaphore.h>
 
+#include <pipewright/transport/in_process.hpp>
+
 namespace pw = pipewright;
 using clock_type = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int runs = 41;
+constexpr int warm_up = 1000;
 
 void pin(std::vector<int> const& cores) {
   cpu_set_t set;
@@ -42,17 +42,18 @@ std::vector<int> usable_cores() {
   return cores;
 }
 
-/// Microseconds of one hop: the median over runs, the first left out.
+/// Microseconds of one hop: half of the median round trip, the first ones left out.
 double median_hop(int round_trips, auto&& round_trip) {
   std::vector<double> hops;
-  for (int run = 0; run < runs + 1; ++run) {
+  for (int i = 0; i < warm_up; ++i) round_trip();
+  for (int i = 0; i < round_trips; ++i) {
     auto const start = clock_type::now();
-    for (int i = 0; i < round_trips; ++i) round_trip();
-    std::chrono::duration<double, std::micro> const elapsed = clock_type::now() - start;
-    if (run > 0) hops.push_back(elapsed.count() / (2 * round_trips));
+    round_trip();
+    hops.push_back(std::chrono::duration<double, std::micro>(clock_type::now() - start).count() / 2);
   }
-  std::ranges::nth_element(hops, hops.begin() + runs / 2);
-  return hops[runs / 2];
+  auto const middle = hops.begin() + round_trips / 2;
+  std::ranges::nth_element(hops, middle);
+  return *middle;
 }
 
 double in_process_hop(std::array<int, 2> cores, int round_trips) {
@@ -69,7 +70,7 @@ double in_process_hop(std::array<int, 2> cores, int round_trips) {
         here.wait(answer);
       });
     else
-      for (int i = 0; i < round_trips * (runs + 1); ++i) {
+      for (int i = 0; i < warm_up + round_trips; ++i) {
         here.wait(here.post(there, pw::message_of(in)));
         here.wait(here.send(back, pw::message_of(out)));
       }
@@ -85,7 +86,7 @@ template<class Signals> double bare_hop(std::array<int, 2> cores, int round_trip
   for (auto& each : received) each.resize(1024);
   std::thread other([&] {
     pin({cores[1]});
-    for (int i = 0; i < round_trips * (runs + 1); ++i) {
+    for (int i = 0; i < warm_up + round_trips; ++i) {
       signals.await(0);
       std::swap(received[1], sent[0]);
       std::swap(received[0], sent[1]);
@@ -102,7 +103,10 @@ template<class Signals> double bare_hop(std::array<int, 2> cores, int round_trip
 }
 
 struct spinning {
-  struct alignas(64) { std::atomic<unsigned> count = 0; unsigned seen = 0; } ways[2];
+  struct alignas(64) {
+    std::atomic<unsigned> count = 0;
+    unsigned seen = 0;
+  } ways[2];
   void signal(int way) { ways[way].count.fetch_add(1, std::memory_order_release); }
   void await(int way) {
     auto& [count, seen] = ways[way];
@@ -113,10 +117,16 @@ struct spinning {
 
 struct semaphores {
   sem_t ways[2];
-  semaphores() { for (auto& each : ways) sem_init(&each, 0, 0); }
-  ~semaphores() { for (auto& each : ways) sem_destroy(&each); }
+  semaphores() {
+    for (auto& each : ways) sem_init(&each, 0, 0);
+  }
+  ~semaphores() {
+    for (auto& each : ways) sem_destroy(&each);
+  }
   void signal(int way) { sem_post(&ways[way]); }
-  void await(int way) { while (sem_wait(&ways[way]) != 0) {} }
+  void await(int way) {
+    while (sem_wait(&ways[way]) != 0) {}
+  }
 };
 
 }  // namespace
@@ -128,9 +138,18 @@ int main(int argc, char** argv) try {
   if (cores.size() < 2) throw pw::error("this benchmark needs two cores, and may use one only");
   std::array const apart{cores[0], cores[1]}, together{cores[0], cores[0]};
 
-  double const hop = in_process_hop(apart, 5000), spin = bare_hop<spinning>(apart, 5000);
-  double const semaphore = bare_hop<semaphores>(apart, 1000);
-  double const asleep = in_process_hop(together, 1000), asleep_semaphore = bare_hop<semaphores>(together, 1000);
+  // Each several times, in turn, and the median of those.
+  std::array<std::vector<double>, 5> found;
+  for (int run = 0; run < 5; ++run) {
+    found[0].push_back(in_process_hop(apart, 20'000));
+    found[1].push_back(bare_hop<spinning>(apart, 20'000));
+    found[2].push_back(bare_hop<semaphores>(apart, 4'000));
+    found[3].push_back(in_process_hop(together, 4'000));
+    found[4].push_back(bare_hop<semaphores>(together, 4'000));
+  }
+  for (auto& each : found) std::ranges::sort(each);
+  double const hop = found[0][2], spin = found[1][2], semaphore = found[2][2];
+  double const asleep = found[3][2], asleep_semaphore = found[4][2];
   std::printf(json ? "{\"hop_us\": %.3f, \"spin_us\": %.3f, \"semaphore_us\": %.3f, \"hop_over_spin\": %.2f, "
                      "\"hop_over_semaphore\": %.2f, \"one_core_hop_us\": %.3f, \"one_core_semaphore_us\": %.3f, "
                      "\"one_core_hop_over_semaphore\": %.2f}\n"

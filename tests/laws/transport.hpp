@@ -42,7 +42,8 @@ inline constexpr double patience = 60;  // seconds of a deadline that is not to 
 /// Where not null, broken laws are counted there instead of failing the test.
 inline std::atomic<int>* broken = nullptr;
 
-inline void expect(bool holds, std::string_view text = "", std::source_location where = std::source_location::current()) {
+inline void expect(bool holds, std::string_view text = "",
+                   std::source_location where = std::source_location::current()) {
   if (broken) *broken += !holds;
   else CHECK_MESSAGE(holds, "the law in line ", where.line(), " of laws/transport.hpp; ", std::string(text));
 }
@@ -270,8 +271,8 @@ template<class World> void refuses_another_type() {
         double received = 1;
         names_it(error_of([&] {
           if (sent_first == (here.rank() == 0)) meet(here);
-          auto const begun =
-              here.rank() == 1 ? here.send(channel, pw::message_of(sent)) : here.post(channel, pw::message_of(received));
+          auto const begun = here.rank() == 1 ? here.send(channel, pw::message_of(sent))
+                                              : here.post(channel, pw::message_of(received));
           if (sent_first != (here.rank() == 0)) meet(here);
           here.wait(begun);
         }));
@@ -415,7 +416,8 @@ template<class World> void withstands_random_orders() {
         std::ranges::shuffle(order, random);
         for (auto const each : order) {
           auto const i = static_cast<std::size_t>(each);
-          begun[i] = each < 2 ? here.send(channels[i], pw::message_of(slots[i])) : here.post(channels[i], pw::message_of(slots[i]));
+          auto const slot = pw::message_of(slots[i]);
+          begun[i] = each < 2 ? here.send(channels[i], slot) : here.post(channels[i], slot);
         }
         std::ranges::shuffle(order, random);
         for (auto const each : order) here.wait(begun[static_cast<std::size_t>(each)]);

@@ -19,7 +19,9 @@ struct threads {
 };
 struct strict_threads : threads {};
 struct buffered_threads : threads {
-  void run(int ranks, auto f, double deadline) const { threads::run(ranks, f, deadline, {.mode = pw::in_process::buffered}); }
+  void run(int ranks, auto f, double deadline) const {
+    threads::run(ranks, f, deadline, {.mode = pw::in_process::buffered});
+  }
 };
 struct linked_threads : threads {
   void run(int ranks, auto f, double deadline) const {

@@ -28,36 +28,41 @@ std::atomic<long> allocations = 0;
 /// Allocations of `rounds` rounds of transfers, of which up to `ahead` are under way at once, after as many to warm up.
 long allocated(int rounds, int ahead, pw::in_process::options how) {
   long first = 0, last = 0;
-  pw::in_process::run(2, [&](endpoint& here) {
-    int const channel = here.open({0, 1, pw::traffic::activation});
-    std::vector<std::vector<float>> slots(static_cast<std::size_t>(ahead), std::vector<float>(100));
-    std::vector<pw::ticket> begun(slots.size());
-    auto const some_rounds = [&] {
-      for (int round = 0; round < rounds; ++round) {
-        for (std::size_t i = 0; i < slots.size(); ++i)
-          begun[i] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[i])) : here.post(channel, pw::message_of(slots[i]));
-        for (auto const each : begun) here.wait(each);
-      }
-    };
-    // Either side may run ahead by the whole number, so each does; again, for a ring that was chained on in the midst of
-    // the first time held but a part of it.
-    for (int time = 0; time < 6; ++time) {
-      int const leader = time % 2;
-      if (here.rank() != leader) here.agree("go on");
-      for (std::size_t i = 0; i < slots.size(); ++i)
-        begun[i] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[i])) : here.post(channel, pw::message_of(slots[i]));
-      if (here.rank() == leader) here.agree("go on");
-      for (auto const each : begun) here.wait(each);
-    }
-    some_rounds();
-    here.agree("");  // an empty text needs no memory
-    if (here.rank() == 0) first = allocations;
-    here.agree("");
-    some_rounds();
-    here.agree("");
-    if (here.rank() == 0) last = allocations;
-    here.agree("");
-  }, std::move(how));
+  pw::in_process::run(
+      2,
+      [&](endpoint& here) {
+        int const channel = here.open({0, 1, pw::traffic::activation});
+        std::vector<std::vector<float>> slots(static_cast<std::size_t>(ahead), std::vector<float>(100));
+        std::vector<pw::ticket> begun(slots.size());
+        auto const some_rounds = [&] {
+          for (int round = 0; round < rounds; ++round) {
+            for (std::size_t i = 0; i < slots.size(); ++i)
+              begun[i] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[i]))
+                                          : here.post(channel, pw::message_of(slots[i]));
+            for (auto const each : begun) here.wait(each);
+          }
+        };
+        // Either side may run ahead by the whole number, so each does; again, for a ring that was chained on in the
+        // midst of the first time held but a part of it.
+        for (int time = 0; time < 6; ++time) {
+          int const leader = time % 2;
+          if (here.rank() != leader) here.agree("go on");
+          for (std::size_t i = 0; i < slots.size(); ++i)
+            begun[i] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[i]))
+                                        : here.post(channel, pw::message_of(slots[i]));
+          if (here.rank() == leader) here.agree("go on");
+          for (auto const each : begun) here.wait(each);
+        }
+        some_rounds();
+        here.agree("");  // an empty text needs no memory
+        if (here.rank() == 0) first = allocations;
+        here.agree("");
+        some_rounds();
+        here.agree("");
+        if (here.rank() == 0) last = allocations;
+        here.agree("");
+      },
+      std::move(how));
   return last - first;
 }
 
@@ -79,7 +84,8 @@ TEST_CASE("rings keep what is needed, however far one end is ahead") {
   for (int world = 0; world < 20; ++world) {
     pw::in_process::world two(2);
     endpoint source(two, 0), destination(two, 1);
-    int const out = source.open({0, 1, pw::traffic::activation}), in = destination.open({0, 1, pw::traffic::activation});
+    int const out = source.open({0, 1, pw::traffic::activation}),
+              in = destination.open({0, 1, pw::traffic::activation});
     constexpr std::size_t total = 3000;
     std::vector<std::size_t> sent(total), received(total, total);
     std::iota(sent.begin(), sent.end(), std::size_t{0});
@@ -89,13 +95,16 @@ TEST_CASE("rings keep what is needed, however far one end is ahead") {
       bool const by_source = random() % 2;
       for (auto& begun = by_source ? sends : posts; burst-- > 0 && begun.size() < total;) {
         auto const k = begun.size();
-        begun.push_back(by_source ? source.send(out, pw::message_of(sent[k])) : destination.post(in, pw::message_of(received[k])));
+        begun.push_back(by_source ? source.send(out, pw::message_of(sent[k]))
+                                  : destination.post(in, pw::message_of(received[k])));
       }
       auto const met = std::min(sends.size(), posts.size());
-      for (auto k = met < 100 ? 0 : met - 100; k < met; ++k) CHECK((source.poll(sends[k]) && destination.poll(posts[k]) && received[k] == k));
+      for (auto k = met < 100 ? 0 : met - 100; k < met; ++k)
+        CHECK((source.poll(sends[k]) && destination.poll(posts[k]) && received[k] == k));
       if (met < sends.size()) CHECK_FALSE(source.poll(sends[met]));
       if (met < posts.size()) CHECK_FALSE(destination.poll(posts[met]));
     }
-    for (std::size_t k = 0; k < total; ++k) CHECK((received[k] == k && destination.poll(posts[k]) && source.poll(sends[k])));
+    for (std::size_t k = 0; k < total; ++k)
+      CHECK((received[k] == k && destination.poll(posts[k]) && source.poll(sends[k])));
   }
 }

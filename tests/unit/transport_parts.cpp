@@ -21,7 +21,9 @@ using pw::element;
 
 namespace shop {
 
-struct point { float x, y; };  // its own bytes
+struct point {
+  float x, y;
+};  // its own bytes
 struct sparse {
   std::vector<std::int32_t> places;
   std::vector<float> values;
@@ -37,8 +39,12 @@ struct borrowed {
   int count;
   void for_each_part(auto&& visit) { visit(std::span(values, static_cast<std::size_t>(count))); }
 };
-struct half { std::uint16_t bits; };
-struct opaque { std::vector<float> values; };
+struct half {
+  std::uint16_t bits;
+};
+struct opaque {
+  std::vector<float> values;
+};
 enum class colour : std::uint8_t { red };
 
 }  // namespace shop
@@ -92,14 +98,16 @@ TEST_CASE("runs are one part where their elements are flat") {
   std::vector<shop::half> halves(3);
   CHECK(parts_of(halves) == std::vector<listed>{{halves.data(), 6, element::float16}});
   std::vector<std::vector<int>> nested{{1}, {}, {2, 3}};
-  CHECK(parts_of(nested) == std::vector<listed>{{nested[0].data(), 4, element::int32}, {nested[2].data(), 8, element::int32}});
+  CHECK(parts_of(nested) ==
+        std::vector<listed>{{nested[0].data(), 4, element::int32}, {nested[2].data(), 8, element::int32}});
   std::vector<float> none;
   CHECK(parts_of(none).empty());
 }
 
 TEST_CASE("a boundary may be put together from others") {
   std::tuple<int, std::vector<float>, std::optional<std::string>> t{1, {1, 2}, std::nullopt};
-  CHECK(parts_of(t) == std::vector<listed>{{&std::get<0>(t), 4, element::int32}, {std::get<1>(t).data(), 8, element::float32}});
+  CHECK(parts_of(t) ==
+        std::vector<listed>{{&std::get<0>(t), 4, element::int32}, {std::get<1>(t).data(), 8, element::float32}});
   std::get<2>(t) = "ab";
   CHECK(parts_of(t).at(2) == listed{std::get<2>(t)->data(), 2, element::int8});
   std::pair<short, double> p{1, 2};
@@ -114,7 +122,8 @@ TEST_CASE("a boundary may be put together from others") {
 
 TEST_CASE("types of one's own") {
   shop::sparse s{{1, 2, 3}, {1.5f}};
-  CHECK(parts_of(s) == std::vector<listed>{{s.places.data(), 12, element::int32}, {s.values.data(), 4, element::float32}});
+  CHECK(parts_of(s) ==
+        std::vector<listed>{{s.places.data(), 12, element::int32}, {s.values.data(), 4, element::float32}});
   std::vector<shop::sparse> many{s, {}};
   CHECK(parts_of(many).size() == 2);
   shop::view_of_device d{&s, 64};
@@ -135,12 +144,12 @@ TEST_CASE("parts are written through") {
 
 static_assert(pw::bytes_of(pw::nothing{}) == 0 && pw::bytes_of(1.5) == 8 && pw::bytes_of(std::array<float, 3>{}) == 12);
 static_assert(pw::has_parts<std::vector<shop::sparse>> && pw::has_parts<std::tuple<>>);
-static_assert(!pw::has_parts<int*>);                                // an address means nothing elsewhere
-static_assert(!pw::has_parts<std::span<int>>);                      // a view of what somebody else owns
+static_assert(!pw::has_parts<int*>);            // an address means nothing elsewhere
+static_assert(!pw::has_parts<std::span<int>>);  // a view of what somebody else owns
 static_assert(!pw::has_parts<std::string_view>);
 static_assert(!pw::has_parts<std::unique_ptr<int>>);
-static_assert(!pw::has_parts<std::vector<bool>>);                   // no addresses of elements
-static_assert(!pw::has_parts<shop::opaque>);                        // says nothing of its members
+static_assert(!pw::has_parts<std::vector<bool>>);  // no addresses of elements
+static_assert(!pw::has_parts<shop::opaque>);       // says nothing of its members
 static_assert(!pw::has_parts<std::pair<int, shop::opaque>>);
 static_assert(!pw::has_parts<std::optional<std::vector<int*>>>);
 

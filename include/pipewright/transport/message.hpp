@@ -11,13 +11,14 @@ namespace pipewright::inline v0 {
 
 /// What a transport must know of a boundary type. One constant object a type; its address is the type's identity.
 struct message_type {
-  std::string_view name;                     ///< as the compiler spells it
-  void (*exchange)(void* into, void* from);  ///< same process: swaps two values, so that buffers go round and none is made
+  std::string_view name;  ///< as the compiler spells it
+  void (*exchange)(void* into,
+                   void* from);  ///< same process: swaps two values, so that buffers go round and none is made
   std::size_t (*bytes)(void const* object);  ///< of payload, for accounts and for links with a bandwidth
 };
 
-/// A value in a slot of the engine, seen by a transport. Non-owning; the slot stays alive until the transfer's ticket is
-/// complete, or abort() has returned, or a wait or poll of its rank has thrown.
+/// A value in a slot of the engine, seen by a transport. Non-owning; the slot stays alive until the transfer's ticket
+/// is complete, or abort() has returned, or a wait or poll of its rank has thrown.
 struct message {
   void* object = nullptr;
   message_type const* type = nullptr;
@@ -36,8 +37,9 @@ template<class T>
 inline constexpr message_type message_type_of{
     spelled<T>(),
     [](void* into, void* from) {
-      static_assert(std::swappable<T>, "pipewright: a boundary type is exchanged between slots, so it must be swappable "
-                                       "(movable, or with a swap of its own)");
+      static_assert(std::swappable<T>,
+                    "pipewright: a boundary type is exchanged between slots, so it must be swappable "
+                    "(movable, or with a swap of its own)");
       std::ranges::swap(*static_cast<T*>(into), *static_cast<T*>(from));
     },
     [](void const* object) { return bytes_of(*static_cast<T const*>(object)); },

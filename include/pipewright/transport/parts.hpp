@@ -15,7 +15,19 @@ namespace pipewright::inline v0 {
 
 /// The type of a part's elements, as wires name it. `byte` is anything that only its two ends understand.
 enum class element : std::uint8_t {
-  byte, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64
+  byte,
+  int8,
+  int16,
+  int32,
+  int64,
+  uint8,
+  uint16,
+  uint32,
+  uint64,
+  float16,
+  bfloat16,
+  float32,
+  float64
 };
 
 /// A contiguous run of elements inside a boundary value: its address (host or device), its length in bytes.
@@ -42,19 +54,34 @@ template<class T, std::size_t N> inline constexpr element element_of<std::array<
 namespace detail {
 
 /// Stands for the visitor that a user's for_each_part is given.
-struct any_visitor { template<class T> void operator()(T&&) const {} };
+struct any_visitor {
+  template<class T> void operator()(T&&) const {}
+};
 
 void for_each_part() = delete;  // only what argument-dependent lookup finds
 
-template<class T> concept visits_its_parts = requires(T& value, any_visitor visit) { value.for_each_part(visit); };
-template<class T> concept is_visited_by_overload = requires(T& value, any_visitor visit) { for_each_part(value, visit); };
-template<class T> concept has_data = requires(T& value) { *value.data(); value.size(); };
-template<class T> concept owns_its_data = has_data<T> && requires(T& value, T const& constant) {
-  requires !std::is_const_v<std::remove_reference_t<decltype(*value.data())>>;
-  requires std::is_const_v<std::remove_reference_t<decltype(*constant.data())>>;  // a view's elements are not constant with it
+template<class T>
+concept visits_its_parts = requires(T& value, any_visitor visit) { value.for_each_part(visit); };
+template<class T>
+concept is_visited_by_overload = requires(T& value, any_visitor visit) { for_each_part(value, visit); };
+template<class T>
+concept has_data = requires(T& value) {
+  *value.data();
+  value.size();
 };
-template<class T> concept may_be_empty = requires(T& value) { { value.has_value() } -> std::same_as<bool>; *value; };
-template<class T> concept is_tuple_like = requires { std::tuple_size<T>::value; };
+template<class T>
+concept owns_its_data = has_data<T> && requires(T& value, T const& constant) {
+  requires !std::is_const_v<std::remove_reference_t<decltype(*value.data())>>;
+  requires std::is_const_v<
+      std::remove_reference_t<decltype(*constant.data())>>;  // a view's elements are not constant with it
+};
+template<class T>
+concept may_be_empty = requires(T& value) {
+  { value.has_value() } -> std::same_as<bool>;
+  *value;
+};
+template<class T>
+concept is_tuple_like = requires { std::tuple_size<T>::value; };
 
 enum class form { none, by_member, by_overload, empty, maybe, run, tuple, plain };
 
@@ -72,15 +99,20 @@ template<class T> consteval form form_of() {
   if constexpr (visits_its_parts<T>) return form::by_member;
   else if constexpr (is_visited_by_overload<T>) return form::by_overload;
   else if constexpr (std::is_empty_v<T>) return form::empty;
-  else if constexpr (may_be_empty<T>) return form_of<std::remove_cvref_t<decltype(*std::declval<T&>())>>() == form::none ? form::none : form::maybe;
-  else if constexpr (owns_its_data<T>) return form_of<std::remove_cvref_t<decltype(*std::declval<T&>().data())>>() == form::none ? form::none : form::run;
+  else if constexpr (may_be_empty<T>)
+    return form_of<std::remove_cvref_t<decltype(*std::declval<T&>())>>() == form::none ? form::none : form::maybe;
+  else if constexpr (owns_its_data<T>)
+    return form_of<std::remove_cvref_t<decltype(*std::declval<T&>().data())>>() == form::none ? form::none : form::run;
   else if constexpr (has_data<T>) return form::none;
   else if constexpr (is_tuple_like<T>) return all_of_tuple_have_parts<T>() ? form::tuple : form::none;
-  else if constexpr (std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>) return form::none;
+  else if constexpr (std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>)
+    return form::none;
   else return std::is_trivially_copyable_v<T> ? form::plain : form::none;
 }
 
-template<class T> struct array_element { using type = T; };
+template<class T> struct array_element {
+  using type = T;
+};
 template<class T, std::size_t N> struct array_element<std::array<T, N>> : array_element<T> {};
 
 /// Whether a T is its own bytes, so that a run of them is one part.
@@ -96,8 +128,9 @@ template<class T, class Visit> constexpr void visit_parts(T& value, Visit&& visi
                 "for_each_part(T&, visit) in its namespace");
   if constexpr (found == form::by_member) value.for_each_part(part_visitor<Visit>{visit});
   else if constexpr (found == form::by_overload) for_each_part(value, part_visitor<Visit>{visit});
-  else if constexpr (found == form::maybe) { if (value.has_value()) visit_parts(*value, visit); }
-  else if constexpr (found == form::run) part_visitor<Visit>{visit}(std::span(value.data(), value.size()));
+  else if constexpr (found == form::maybe) {
+    if (value.has_value()) visit_parts(*value, visit);
+  } else if constexpr (found == form::run) part_visitor<Visit>{visit}(std::span(value.data(), value.size()));
   else if constexpr (found == form::tuple) std::apply([&](auto&... each) { (..., visit_parts(each, visit)); }, value);
   else if constexpr (found == form::plain) visit(part{std::addressof(value), sizeof(T), element_of<T>});
 }
@@ -110,7 +143,8 @@ template<class Visit> struct part_visitor {
     else visit_parts(value, visit);
   }
   template<class T> constexpr void operator()(std::span<T> run) const {
-    if constexpr (!is_flat<T>()) for (auto& each : run) visit_parts(each, visit);
+    if constexpr (!is_flat<T>())
+      for (auto& each : run) visit_parts(each, visit);
     else if (!run.empty()) visit(part{run.data(), run.size_bytes(), element_of<T>});
   }
 };
@@ -124,14 +158,15 @@ struct for_each_part_function {
 }  // namespace detail
 
 /// A type that says what it is made of: arithmetic and trivially copyable types without pointers; `nothing` and other
-/// empty types; vectors, strings, arrays (whatever owns data() and size()), optionals, pairs and tuples of such; and any
-/// type with a member `void for_each_part(auto&& visit)`, or a function of that name found by argument-dependent lookup,
-/// that calls visit with each member, with a std::span of elements, or with a `part`.
-template<class T> concept has_parts = detail::form_of<T>() != detail::form::none;
+/// empty types; vectors, strings, arrays (whatever owns data() and size()), optionals, pairs and tuples of such; and
+/// any type with a member `void for_each_part(auto&& visit)`, or a function of that name found by argument-dependent
+/// lookup, that calls visit with each member, with a std::span of elements, or with a `part`.
+template<class T>
+concept has_parts = detail::form_of<T>() != detail::form::none;
 
 inline namespace customization {
-/// Calls visit(part) for the contiguous parts of a value, in a fixed order; empty runs have none. Linear in the number of
-/// parts. A type that fits no model fails with a sentence that says what to add.
+/// Calls visit(part) for the contiguous parts of a value, in a fixed order; empty runs have none. Linear in the number
+/// of parts. A type that fits no model fails with a sentence that says what to add.
 inline constexpr detail::for_each_part_function for_each_part{};
 }  // namespace customization
 

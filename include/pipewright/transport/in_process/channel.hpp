@@ -16,13 +16,13 @@ namespace pipewright::inline v0::in_process::detail {
 
 inline std::string spelled(channel_key key) {
   constexpr char const* names[] = {"activation", "gradient", "step"};
-  return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) + " to " +
-         spelled_rank(key.destination);
+  return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) +
+         " to " + spelled_rank(key.destination);
 }
 
-/// Records numbered 0, 1, 2, ... of which the recent ones are kept. One thread appends; another may read a record that it
-/// learnt about by way of an atomic. Where a record that is still needed would be overwritten, a ring twice as large is
-/// chained on; so a steady state allocates nothing.
+/// Records numbered 0, 1, 2, ... of which the recent ones are kept. One thread appends; another may read a record that
+/// it learnt about by way of an atomic. Where a record that is still needed would be overwritten, a ring twice as large
+/// is chained on; so a steady state allocates nothing.
 template<class Record> class numbered_ring {
   struct ring {
     std::uint64_t first;  // number of the first record that is here and not in a smaller ring
@@ -44,7 +44,8 @@ template<class Record> class numbered_ring {
   }
   Record& at(std::uint64_t number) {
     auto* here = &oldest_;
-    for (auto* next = here; (next = here->larger.load(std::memory_order_acquire)) && next->first <= number;) here = next;
+    for (auto* next = here; (next = here->larger.load(std::memory_order_acquire)) && next->first <= number;)
+      here = next;
     return here->records[number & (here->size - 1)];
   }
 
@@ -76,8 +77,8 @@ class edge {
   std::atomic<clock::rep> free_ = 0;  // when the transfers before have left
 };
 
-/// A directed first-in-first-out channel between two threads. The k-th send and the k-th post meet: whichever comes second
-/// exchanges the values. Neither waits for the other here.
+/// A directed first-in-first-out channel between two threads. The k-th send and the k-th post meet: whichever comes
+/// second exchanges the values. Neither waits for the other here.
 class channel {
   struct half {
     void* object = nullptr;
@@ -87,7 +88,10 @@ class channel {
 
  public:
   channel(channel_key key, world& everybody, edge& along)
-      : key_(key), world_(everybody), edge_(along), source_(everybody.at(key.source)),
+      : key_(key),
+        world_(everybody),
+        edge_(along),
+        source_(everybody.at(key.source)),
         destination_(everybody.at(key.destination)) {}
 
   channel_key key() const { return key_; }
@@ -105,8 +109,8 @@ class channel {
   /// Called by the destination's thread only; returns the transfer's number.
   std::uint64_t post(message slot) {
     auto const number = destination_.next++;
-    while (landed_ < number && has_landed(landed_)) ++landed_;
-    auto& mine = destination_.halves.append(number, landed_);
+    while (destination_.landed < number && has_landed(destination_.landed)) ++destination_.landed;
+    auto& mine = destination_.halves.append(number, destination_.landed);
     mine = {slot.object, slot.type, {}};
     if (balance_.fetch_sub(1) > 0) exchange(number, source_.halves.at(number), mine, destination_, source_);
     return number;
@@ -117,7 +121,8 @@ class channel {
 
   /// For the destination: when a transfer that has met lands; the past where it takes no time.
   clock::time_point arrival(std::uint64_t number) {
-    return edge_.takes_time() && number >= landed_ ? destination_.halves.at(number).arrival : clock::time_point::min();
+    return edge_.takes_time() && number >= destination_.landed ? destination_.halves.at(number).arrival
+                                                               : clock::time_point::min();
   }
 
   /// For the destination: whether the value may be used.
@@ -142,8 +147,10 @@ class channel {
     explicit end(rank_state& who) : owner(who) {}
     rank_state& owner;
     numbered_ring<half> halves;
-    std::uint64_t next = 0;  // number of its next transfer
-    alignas(64) std::atomic<std::uint64_t> awaits = 0;  // the count of matched transfers that it may be asleep for; or 0
+    alignas(64) std::atomic<std::uint64_t> awaits =
+        0;                               // the count of matched transfers that it may be asleep for; or 0
+    alignas(64) std::uint64_t next = 0;  // number of its next transfer
+    std::uint64_t landed = 0;            // the destination's: all before have
   };
 
   void exchange(std::uint64_t number, half& sent, half& posted, end& mine, end& peer) {
@@ -157,19 +164,18 @@ class channel {
     if (peer.awaits.load(std::memory_order_seq_cst) == number + 1) peer.owner.wake();
   }
   std::string mismatch(std::uint64_t number, message_type const& sent, message_type const& posted) const {
-    return "transfer " + std::to_string(number) + " of " + spelled(key_) + " is sent as " +
-           std::string(sent.name) + " but received as " + std::string(posted.name) +
+    return "transfer " + std::to_string(number) + " of " + spelled(key_) + " is sent as " + std::string(sent.name) +
+           " but received as " + std::string(posted.name) +
            "; the two stages' boundary types differ, or the order of sends and posts";
   }
 
   channel_key const key_;
   world& world_;
   edge& edge_;
-  // Each on a cache line of its own: what both threads write, what one writes and the other spins on.
+  // On cache lines of their own: what both threads write, what one writes and the other spins on, what is one's own.
   alignas(64) std::atomic<std::int64_t> balance_ = 0;   // sends less posts; says who comes second
   alignas(64) std::atomic<std::uint64_t> matched_ = 0;  // transfers exchanged, in order
   end source_, destination_;
-  std::uint64_t landed_ = 0;  // the destination's: all before have landed
 };
 
 }  // namespace pipewright::inline v0::in_process::detail

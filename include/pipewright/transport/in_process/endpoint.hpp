@@ -17,7 +17,9 @@
 
 namespace pipewright::inline v0::in_process {
 
-namespace detail { class runner; }
+namespace detail {
+class runner;
+}
 
 /// The ranks of one process and the channels between them. Most programs let run() make one; a test, or a thread that
 /// drives several ranks, makes its own and an endpoint for each rank. Outlives its endpoints.
@@ -77,8 +79,8 @@ class endpoint {
   int rank() const { return rank_; }
   int size() const { return world_.size(); }
 
-  /// A handle for post and send; opening a channel again gives the same one. Throws where this rank is at neither end, or
-  /// a rank of the key does not exist or is at both.
+  /// A handle for post and send; opening a channel again gives the same one. Throws where this rank is at neither end,
+  /// or a rank of the key does not exist or is at both.
   int open(channel_key key) {
     check(key);
     for (std::size_t i = 0; i < channels_.size(); ++i)
@@ -157,8 +159,8 @@ class endpoint {
                   detail::spelled(key) + "; a channel joins two different ranks and is opened by these two");
   }
   std::string wrong_way(opened const& chosen, char const* what) const {
-    return detail::spelled_rank(rank_) + " cannot " + what + " on " + detail::spelled(chosen.which->key()) +
-           "; its " + (chosen.sends ? "source sends" : "destination posts");
+    return detail::spelled_rank(rank_) + " cannot " + what + " on " + detail::spelled(chosen.which->key()) + "; its " +
+           (chosen.sends ? "source sends" : "destination posts");
   }
   static std::string spelled(ticket of, detail::channel const& on) {
     return "transfer " + std::to_string(of.number) + " of " + detail::spelled(on.key());
@@ -172,12 +174,15 @@ class endpoint {
     auto const other = detail::spelled_rank(peer);
     if (shared_.at(peer).has_returned())
       shared_.fail(detail::spelled_rank(rank_) + " needs " + spelled(of, *channel) + ", but " + other +
-                   " has returned without it", rank_);
-    shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"), rank_);
+                       " has returned without it",
+                   rank_);
+    shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"),
+                 rank_);
   }
   [[noreturn]] void fail_on_link(ticket of) {
-    shared_.fail(waited() + spelled(of, *at(of.channel).which) + ", which its slow link still holds; set a longer deadline",
-                 rank_);
+    shared_.fail(
+        waited() + spelled(of, *at(of.channel).which) + ", which its slow link still holds; set a longer deadline",
+        rank_);
   }
 
   world& world_;

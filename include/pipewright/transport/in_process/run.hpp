@@ -21,8 +21,12 @@ namespace detail {
 class runner {
  public:
   runner(int ranks, options how)
-      : on_hang_(how.on_hang), grace_(seconds(how.grace >= 0 ? how.grace : how.deadline > 0 ? how.deadline : 60)),
-        all_(ranks, std::move(how)), shared_(all_.shared_) {}
+      : on_hang_(how.on_hang),
+        grace_(seconds(how.grace >= 0     ? how.grace
+                       : how.deadline > 0 ? how.deadline
+                                          : 60)),
+        all_(ranks, std::move(how)),
+        shared_(all_.shared_) {}
 
   template<class F> void run(F& f) {
     std::vector<std::thread> threads;
@@ -45,9 +49,7 @@ class runner {
     try {
       endpoint here(all_, rank);
       f(here);
-    } catch (std::exception const& failure) {
-      failed(rank, failure.what());
-    } catch (...) {
+    } catch (std::exception const& failure) { failed(rank, failure.what()); } catch (...) {
       failed(rank, "it threw what is no std::exception");
     }
     shared_.leave(rank);
@@ -80,9 +82,7 @@ class runner {
     if (!first_) throw error(shared_.reason());
     try {
       std::rethrow_exception(first_);
-    } catch (...) {
-      std::throw_with_nested(error(shared_.reason()));
-    }
+    } catch (...) { std::throw_with_nested(error(shared_.reason())); }
   }
 
   void (*const on_hang_)(std::string_view);
@@ -92,8 +92,14 @@ class runner {
   std::exception_ptr first_;  // what the rank that aborted threw; under the mutex
 };
 
-template<class Plan> concept names_its_ranks = requires(Plan const& plan) { { plan.view().facts.ranks } -> std::convertible_to<int>; };
-template<class Plan> concept is_view_of_ranks = requires(Plan const& plan) { { plan.facts.ranks } -> std::convertible_to<int>; };
+template<class Plan>
+concept names_its_ranks = requires(Plan const& plan) {
+  { plan.view().facts.ranks } -> std::convertible_to<int>;
+};
+template<class Plan>
+concept is_view_of_ranks = requires(Plan const& plan) {
+  { plan.facts.ranks } -> std::convertible_to<int>;
+};
 
 }  // namespace detail
 
@@ -101,13 +107,13 @@ template<class Plan> concept is_view_of_ranks = requires(Plan const& plan) { { p
 /// waits throw, and when all have ended a pipewright::error with that first failure's text and rank is thrown (the
 /// exception itself nested in it). A rank that does not return within options::grace after that is reported by
 /// options::on_hang, which ends the process.
-template<class F> requires std::invocable<F&, endpoint&>
-void run(int ranks, F&& f, options how = {}) {
+template<class F> requires std::invocable<F&, endpoint&> void run(int ranks, F&& f, options how = {}) {
   detail::runner(ranks, std::move(how)).run(f);
 }
 
 /// The same for the ranks of a plan.
-template<class Plan, class F> requires(detail::names_its_ranks<Plan> || detail::is_view_of_ranks<Plan>) && std::invocable<F&, endpoint&>
+template<class Plan, class F>
+requires(detail::names_its_ranks<Plan> || detail::is_view_of_ranks<Plan>) && std::invocable<F&, endpoint&>
 void run(Plan const& plan, F&& f, options how = {}) {
   if constexpr (detail::names_its_ranks<Plan>) run(plan.view().facts.ranks, f, std::move(how));
   else run(plan.facts.ranks, f, std::move(how));

@@ -97,8 +97,9 @@ class sleeper {
   }
 
  private:
-  /// About what going to sleep and being woken costs on an idle machine; spinning longer never pays. After a spin in vain
-  /// the next waits do without, the more the oftener: their waits are long, or the cores are busy with other programs.
+  /// About what going to sleep and being woken costs on an idle machine; spinning longer never pays. After a spin in
+  /// vain the next waits do without, the more the oftener: their waits are long, or the cores are busy with other
+  /// programs.
   static constexpr auto spin_time = std::chrono::microseconds(50);
 
   template<class Done> bool spin_until(clock::time_point limit, Done& done) {

@@ -38,7 +38,7 @@ class alignas(64) rank_state : public sleeper {
   friend class world;
   bool asked_ = false;  // whether it waits to agree, and on what; both under the world's mutex
   std::string digest_;
-  std::atomic<bool> returned_ = false;  // its function has ended; it will send and post no more
+  std::atomic<bool> returned_ = false;                // its function has ended; it will send and post no more
   alignas(64) std::atomic<bool> exchanging_ = false;  // it may be writing into another rank's slot
 };
 
@@ -153,7 +153,8 @@ class world {
  private:
   static std::string with_rank(int rank, std::string_view why) {
     auto const name = spelled_rank(rank);
-    bool const is_named = why.starts_with(name) && (why.size() == name.size() || !std::isdigit(static_cast<unsigned char>(why[name.size()])));
+    bool const is_named = why.starts_with(name) &&
+                          (why.size() == name.size() || !std::isdigit(static_cast<unsigned char>(why[name.size()])));
     return rank == nobody || is_named ? std::string(why) : name + ": " + std::string(why);
   }
   void tell_all() noexcept {
