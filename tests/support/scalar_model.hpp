@@ -78,10 +78,11 @@ struct scalar_model {
   }
 };
 
-/// Micro-batch m of a step is the number inputs[m].
+/// Micro-batch m of a step is the number inputs[first + m], from the start again at the end.
 struct scalar_batch {
   std::vector<double> inputs;
-  void input(int micro_batch, double& x) const { x = inputs[static_cast<std::size_t>(micro_batch)]; }
+  int first = 0;
+  void input(int micro_batch, double& x) const { x = inputs[static_cast<std::size_t>(first + micro_batch) % inputs.size()]; }
   void target(int, pw::nothing&) const {}
 };
 
