@@ -192,6 +192,7 @@ TEST_CASE("a rank that stops between two steps: the others say where they were w
         }, pw::in_process::strict);
         if (how < 2) check_says(why, "this rank has had enough");
         check_says(why, "rank " + std::to_string(who));
+        if (how == 2) check_says(why, ", action ");
         for (int other = 0; other < ranks; ++other)
           if (other != who) {
             CAPTURE(other);

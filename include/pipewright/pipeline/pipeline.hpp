@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -65,12 +66,14 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     weight_of_update_.resize(static_cast<std::size_t>(exchange_window(plan_.weights, plan_.facts)) + 1);
     deferred_.reserve(static_cast<std::size_t>(2 * plan.stages() + 4 * plan.facts.ranks));
     here_.agree(digest());
+    if constexpr (requires { here_.locate(std::function<std::string()>()); }) here_.locate([this] { return place_of(now_); });
   }
   pipeline_of(pipeline_of const&) = delete;
   pipeline_of& operator=(pipeline_of const&) = delete;
   /// Waits for what it has sent, since slots go with it. A stream is to be drained first: where receives are still posted
   /// for micro-batches in flight, all ranks are aborted.
   ~pipeline_of() {
+    if constexpr (requires { here_.locate(std::function<std::string()>()); }) here_.locate({});
     try {
       if (awaits_anything())
         here_.abort(std::string("a pipeline ended with micro-batches in flight, ") +
@@ -136,6 +139,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   progress advance() {
     instruction next;
     if (!fetch(next)) return progress::done;
+    now_ = next.what;
     try {
       if (!begun_) observer_.before({rank_, next});
       begun_ = true;
@@ -320,9 +324,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
           try {
             here_.wait(waited_for_);
           } catch (std::exception const& e) {
-            instruction next;
-            fetch(next);
-            fail(next.what, e.what());
+            fail(now_, e.what());
           }
       }
   }
@@ -474,9 +476,14 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// The physical copy of a version that counts from the start of the plan.
   int physical(int version) const { return static_cast<int>((base_ + version) % copies_); }
 
+  std::string place_of(action a) const {
+    return "rank " + std::to_string(rank_) + ", stage " + std::to_string(a.stage) + ", micro-batch " + std::to_string(a.micro_batch) +
+        ", action " + std::string(action_text(a).view());
+  }
   [[noreturn]] void fail(action a, std::string const& why) {
-    std::string text = "rank " + std::to_string(rank_) + ", stage " + std::to_string(a.stage) + ", micro-batch " + std::to_string(a.micro_batch) + ", action " +
-        std::string(action_text(a).view()) + ": " + why;
+    std::string text = place_of(a) + ":";
+    if (why.starts_with(text)) text = why;  // the transport has said so itself
+    else text += " " + why;
     here_.abort(text);
     throw error(text);
   }
@@ -498,6 +505,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   plan_view const* running_ = &plan_;
   long long at_ = 0;                // the next instruction
   bool begun_ = false;              // the observer has heard of it
+  action now_{};                    // what the rank is at, for errors
   ticket waited_for_{};
   int admitted_ = 0;                // micro-batches of a stream
   int updated_in_plan_ = 0;         // updates of a stream

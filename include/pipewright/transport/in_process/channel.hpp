@@ -15,7 +15,7 @@
 namespace pipewright::inline v0::in_process::detail {
 
 inline std::string spelled(channel_key key) {
-  constexpr char const* names[] = {"activation", "gradient", "step"};
+  constexpr char const* names[] = {"activation", "gradient", "tied gradient", "step"};
   return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) +
          " to " + spelled_rank(key.destination);
 }
