@@ -2,7 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <map>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -38,17 +38,23 @@ class world {
     return ranks;
   }
   struct connection {
-    connection(link over, transfer_mode mode) : along(over, mode) {}
+    int source, destination;
     detail::edge along;
-    std::vector<std::unique_ptr<detail::channel>> channels;
+    std::vector<std::unique_ptr<detail::channel>> channels = {};
   };
   detail::channel& open(channel_key key) {
     std::lock_guard lock(mutex_);
-    auto& [along, channels] =
-        connections_.try_emplace({key.source, key.destination}, link_of(key), options_.mode).first->second;
+    auto& [source, destination, along, channels] = connect(key);
     for (auto& each : channels)
       if (each->key() == key) return *each;
     return *channels.emplace_back(std::make_unique<detail::channel>(key, shared_, along));
+  }
+  connection& connect(channel_key key) {
+    for (auto& each : connections_)
+      if (each->source == key.source && each->destination == key.destination) return *each;
+    connections_.push_back(std::unique_ptr<connection>(
+        new connection{key.source, key.destination, detail::edge(link_of(key), options_.mode)}));
+    return *connections_.back();
   }
   link link_of(channel_key key) const {
     auto const over = options_.link_between ? options_.link_between(key.source, key.destination)
@@ -63,7 +69,7 @@ class world {
   options const options_;
   detail::world shared_;
   std::mutex mutex_;
-  std::map<std::pair<int, int>, connection> connections_;
+  std::vector<std::unique_ptr<connection>> connections_;
 };
 
 /// A rank's end of everything, for threads of one process: the minimal model of `transport`. Values are swapped between
@@ -130,6 +136,9 @@ class endpoint {
     }
     shared_.throw_if_aborted();
   }
+  /// Lets a wait or poll that fails say where its rank is ("rank 1, stage 4, ..") instead of its rank alone. Asked then only,
+  /// in the rank's thread; empty: nothing more to say.
+  void locate(std::function<std::string()> where) { where_ = std::move(where); }
   /// Nothing: whoever comes second moves the value.
   void progress() {}
 
@@ -166,14 +175,15 @@ class endpoint {
     return "transfer " + std::to_string(of.number) + " of " + detail::spelled(on.key());
   }
   std::string waited() const {
-    return detail::spelled_rank(rank_) + " waited " + detail::spelled_seconds(shared_.deadline()) + " for ";
+    return located() + " waited " + detail::spelled_seconds(shared_.deadline()) + " for ";
   }
+  std::string located() const { return where_ ? where_() + ":" : detail::spelled_rank(rank_); }
   [[noreturn]] void fail_alone(ticket of) {
     auto const& [channel, sends] = at(of.channel);
     auto const peer = sends ? channel->key().destination : channel->key().source;
     auto const other = detail::spelled_rank(peer);
     if (shared_.at(peer).has_returned())
-      shared_.fail(detail::spelled_rank(rank_) + " needs " + spelled(of, *channel) + ", but " + other +
+      shared_.fail(located() + " needs " + spelled(of, *channel) + ", but " + other +
                        " has returned without it",
                    rank_);
     shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"),
@@ -189,6 +199,7 @@ class endpoint {
   detail::world& shared_;
   int const rank_;
   std::vector<opened> channels_;
+  std::function<std::string()> where_;
 };
 
 static_assert(transport<endpoint>);

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
-#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -179,11 +178,14 @@ class world {
       one_text = one_text && each.digest_ == digest;
     }
     if (one_text) return true;
-    std::set<std::string_view> said;
-    for (auto& each : ranks_) said.insert(each.digest_);
-    for (auto const text : said)
-      fault += (fault.empty() ? "the ranks do not agree on what to run: " : "; ") +
-               ranks_that([&](auto& each) { return each.digest_ == text; }) + " said \"" + std::string(text) + "\"";
+    for (int first = 0; first < size(); ++first) {
+      auto const says_the_same = [&](rank_state const& other) { return other.digest_ == at(first).digest_; };
+      bool is_new = true;
+      for (int before = 0; before < first; ++before) is_new = is_new && !says_the_same(at(before));
+      if (!is_new) continue;
+      fault += (fault.empty() ? "the ranks do not agree on what to run: " : "; ") + ranks_that(says_the_same) +
+               " said \"" + at(first).digest_ + "\"";
+    }
     fault += "; start every rank with one plan and one configuration";
     return true;
   }
