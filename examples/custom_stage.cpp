@@ -39,7 +39,7 @@ struct tanh_layer {
 
   // Called once, with the stage's own place in the model: equal weights however the model is cut.
   void initialize(auto const& context, matrix& w) const {
-    w.name = "layer." + std::to_string(context.layer) + ".weight";
+    w.name = "layer." + std::to_string(context.layer);
     w.values.resize(static_cast<std::size_t>(in * out));
     auto const random = context.random().at(0);
     for (std::size_t i = 0; i < w.values.size(); ++i) w.values[i] = (2 * random.uniform(i) - 1) / std::sqrt(static_cast<float>(in));

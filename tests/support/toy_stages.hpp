@@ -23,7 +23,7 @@ struct matrix {
 
 // The name of layer `layer`'s weight, and values that differ from layer to layer.
 inline void fill_matrix(matrix& w, int layer, std::size_t size) {
-  w.name = "layer." + std::to_string(layer) + ".weight";
+  w.name.assign("layer.").append(std::to_string(layer)).append(".weight");
   w.values.resize(size);
   for (std::size_t i = 0; i < size; ++i) w.values[i] = 0.1 + 0.3 * static_cast<double>((7 * i + 3 * layer) % 5) - 0.2 * layer;
 }

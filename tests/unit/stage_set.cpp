@@ -77,7 +77,7 @@ template<class Set> std::vector<std::string> contents(Set const& set) {
       pw::stage_context c{.layer = stage.first_layer};
       stage.initialize(c, w);
       std::string text = std::to_string(stage.first_layer) + ":" + std::to_string(pw::layers_of(stage));
-      w.for_each_parameter([&](std::string_view name, auto, pw::parameter_options) { text += " " + std::string(name); });
+      w.for_each_parameter([&](std::string_view name, auto, pw::parameter_options) { text.append(" ").append(name); });
       all.push_back(text);
     });
   return all;
