@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <pipewright/pipeline/optimizer.hpp>
+#include <pipewright/pipeline/options.hpp>
 #include <support/optimizer_table.hpp>
 
 namespace pw = pipewright;
@@ -135,4 +136,14 @@ TEST_CASE("learning rates") {
     CHECK(bow.at(late) == doctest::Approx(0.2));
     CHECK(level.at(late) == 0.8);
   }
+}
+
+TEST_CASE("which options need facts of all ranks before an update") {
+  using options = pw::pipeline_options;
+  CHECK(!options{}.needs_step_facts());
+  CHECK(options{.clip = 1}.needs_step_facts());
+  CHECK(!options{.clip = 1, .clip_over = pw::clip_scope::stage}.needs_step_facts());
+  CHECK(options{.non_finite = pw::on_non_finite::skip}.needs_step_facts());
+  CHECK(!options{.clip_over = pw::clip_scope::stage, .non_finite = pw::on_non_finite::stop}.needs_step_facts());
+  CHECK(options{.scale = pw::loss_scale::per_token, .clip_over = pw::clip_scope::stage}.needs_step_facts());
 }
