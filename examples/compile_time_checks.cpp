@@ -24,7 +24,8 @@ constexpr auto& pipedream = pw::plan<pw::one_f_one_b, where>;
 
 // 2. Its bubble, as an exact fraction: forward 1, backward 2.
 constexpr pw::rational bubble(pw::plan_view const& p) {
-  return pw::simulate(p, pw::costs<pw::rational>{.forward = 1, .backward_input = 1, .backward_weight = 1}).bubble_of_makespan();
+  return pw::simulate(p, pw::costs<pw::rational>{.forward = 1, .backward_input = 1, .backward_weight = 1})
+      .bubble_of_makespan();
 }
 static_assert(bubble(gpipe) == pw::rational(3, 11));  // (P-1) / (M+P-1)
 static_assert(bubble(flush) == bubble(gpipe));
@@ -76,19 +77,23 @@ struct loss_layer {
   pw::loss forward(auto&, weights const&, input const&, target const&, saved&) { return {}; }
   void backward(auto&, weights const&, saved&, input&, gradients&) {}
 };
-using cut = decltype(pw::balance<4, 3, 3, 4>(pw::layers(layer<int, double>{}, pw::repeated<12>([] { return layer<double, double>{}; }), loss_layer{})));
+using cut = decltype(pw::balance<4, 3, 3, 4>(
+    pw::layers(layer<int, double>{}, pw::repeated<12>([] { return layer<double, double>{}; }), loss_layer{})));
 static_assert(cut::size() == where.ranks);
 static_assert(pw::explain_training<cut>() && pw::explain_needs<pw::flush, cut::last>());
-static_assert(!pw::fits_before<layer<int, double>, layer<int, double>>);  // double is not int: such neighbours do not compile
+static_assert(
+    !pw::fits_before<layer<int, double>, layer<int, double>>);  // double is not int: such neighbours do not compile
 
 int main() {
-  std::cout << "chosen by the compiler within " << budget << " bytes a rank: " << chosen.schedule << '\n' << pw::grid(chosen);
+  std::cout << "chosen by the compiler within " << budget << " bytes a rank: " << chosen.schedule << '\n'
+            << pw::grid(chosen);
   bool right = true;
   for (pw::plan_view const& p : choices) {
     // The same function, at run time: the same numbers.
     pw::rational const now = bubble(p);
-    std::cout << p.schedule << ": bubble " << now.numerator() << '/' << now.denominator() << ", rank 0 needs " << slots_of(p, 0) << " slots of "
-              << saved_bytes_of_a_rank / p.facts.chunks << " bytes" << (fits(p) ? ", which fit\n" : ", too much\n");
+    std::cout << p.schedule << ": bubble " << now.numerator() << '/' << now.denominator() << ", rank 0 needs "
+              << slots_of(p, 0) << " slots of " << saved_bytes_of_a_rank / p.facts.chunks << " bytes"
+              << (fits(p) ? ", which fit\n" : ", too much\n");
     right = right && now == (p.schedule == "interleaved" ? pw::rational(3, 19) : pw::rational(3, 11));
   }
   return right && chosen.schedule == "flush" ? 0 : 1;

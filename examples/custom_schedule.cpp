@@ -33,7 +33,9 @@ constexpr auto& usual = pw::plan<pw::flush, pw::shape{.ranks = 4, .micro_batches
 
 // Exact times, as fractions: forward 1, backward 2, and a link as slow as half a forward.
 constexpr pw::rational step_time(pw::plan_view const& p, pw::rational link) {
-  return pw::simulate(p, pw::costs<pw::rational>{.forward = 1, .backward_input = 1, .backward_weight = 1, .transfer = link}).makespan;
+  return pw::simulate(
+             p, pw::costs<pw::rational>{.forward = 1, .backward_input = 1, .backward_weight = 1, .transfer = link})
+      .makespan;
 }
 constexpr pw::rational none = 0, half{1, 2};
 static_assert(step_time(plan, none) == step_time(usual, none));  // without a link there is nothing to hide
@@ -43,13 +45,15 @@ int main() {
   std::cout << "flush\n" << pw::grid(usual) << "\neager\n" << pw::grid(plan) << '\n';
   bool pays = true;
   for (pw::rational link : {none, half, pw::rational{1}}) {
-    double const before = static_cast<double>(step_time(usual, link)), after = static_cast<double>(step_time(plan, link));
-    std::cout << "link latency " << static_cast<double>(link) << " forwards: a step takes " << before << " under flush, " << after
-              << " under eager\n";
+    double const before = static_cast<double>(step_time(usual, link)),
+                 after = static_cast<double>(step_time(plan, link));
+    std::cout << "link latency " << static_cast<double>(link) << " forwards: a step takes " << before
+              << " under flush, " << after << " under eager\n";
     pays = pays && after <= before;
   }
   // A shape known at start-up only goes through the same code.
   auto const large = pw::make_plan<eager>({.ranks = 16, .micro_batches = 256});
-  std::cout << "16 ranks, 256 micro-batches: rank 0 holds " << large.view().slots[0].saved << " in flight, proven at run time\n";
+  std::cout << "16 ranks, 256 micro-batches: rank 0 holds " << large.view().slots[0].saved
+            << " in flight, proven at run time\n";
   return pays && large.view().slots[0].saved == 31 ? 0 : 1;
 }

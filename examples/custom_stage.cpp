@@ -42,7 +42,8 @@ struct tanh_layer {
     w.name = "layer." + std::to_string(context.layer);
     w.values.resize(static_cast<std::size_t>(in * out));
     auto const random = context.random().at(0);
-    for (std::size_t i = 0; i < w.values.size(); ++i) w.values[i] = (2 * random.uniform(i) - 1) / std::sqrt(static_cast<float>(in));
+    for (std::size_t i = 0; i < w.values.size(); ++i)
+      w.values[i] = (2 * random.uniform(i) - 1) / std::sqrt(static_cast<float>(in));
   }
 
   void forward(auto&, matrix const& w, rows const& x, rows& y, saved& keep) const {
@@ -108,11 +109,13 @@ struct data {
   }
   void input(int micro_batch, rows& x) const {
     x.clear();
-    for (std::size_t r = 0; r < rows_a_micro_batch; ++r) x.insert(x.end(), {coordinate(micro_batch, r, 0), coordinate(micro_batch, r, 1), 1});
+    for (std::size_t r = 0; r < rows_a_micro_batch; ++r)
+      x.insert(x.end(), {coordinate(micro_batch, r, 0), coordinate(micro_batch, r, 1), 1});
   }
   void target(int micro_batch, rows& t) const {
     t.clear();
-    for (std::size_t r = 0; r < rows_a_micro_batch; ++r) t.push_back(coordinate(micro_batch, r, 0) * coordinate(micro_batch, r, 1));
+    for (std::size_t r = 0; r < rows_a_micro_batch; ++r)
+      t.push_back(coordinate(micro_batch, r, 0) * coordinate(micro_batch, r, 1));
   }
 };
 
@@ -122,7 +125,8 @@ std::vector<double> train(pw::plan_view plan) {
   pw::in_process::run(plan, [&](auto& here) {
     auto training = pw::pipeline(plan, pw::balance<2, 2>(model), here, pw::adam{.rate = 0.01});
     for (int step = 0; step < 200; ++step)
-      if (auto const told = training.step(data{step}); told.has_loss) losses.push_back(told.loss);  // one rank has the loss
+      if (auto const told = training.step(data{step}); told.has_loss)
+        losses.push_back(told.loss);  // one rank has the loss
     training.drain();  // an asynchronous schedule still has micro-batches in flight; for the others this does nothing
   });
   return losses;
@@ -130,7 +134,8 @@ std::vector<double> train(pw::plan_view plan) {
 
 int main() {
   pw::shape const shape{.ranks = 2, .micro_batches = 4};
-  auto const gpipe = train(pw::make_plan<pw::gpipe>(shape)), flush = train(pw::make_plan<pw::flush>(shape)), stale = train(pw::make_plan<pw::two_buffered>(shape));
+  auto const gpipe = train(pw::make_plan<pw::gpipe>(shape)), flush = train(pw::make_plan<pw::flush>(shape)),
+             stale = train(pw::make_plan<pw::two_buffered>(shape));
   std::cout << "step   gpipe      flush      2bw\n";
   for (std::size_t step : {0, 1, 2, 20, 50, 100, 199})
     std::cout << step << "\t" << gpipe[step] << "\t" << flush[step] << "\t" << stale[step] << '\n';

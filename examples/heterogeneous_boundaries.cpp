@@ -28,7 +28,8 @@ using features = std::tuple<numbers, std::optional<float>>;  // a number a word,
 struct summary {
   numbers values;
   std::string topic;  // no gradient flows through it
-  void for_each_part(auto&& visit) {  // what a wire carries; tuples, optionals, vectors and strings need no such function
+  void for_each_part(
+      auto&& visit) {  // what a wire carries; tuples, optionals, vectors and strings need no such function
     visit(values);
     visit(topic);
   }
@@ -162,10 +163,15 @@ outcome train(pw::plan_view plan) {
 int main() {
   pw::shape const shape{.ranks = 3, .micro_batches = 6};
   auto const flush = train(pw::make_plan<pw::flush>(shape)), sequential = train(pw::make_plan<pw::sequential>(shape));
-  auto mean = [&](int from) { return std::accumulate(flush.losses.begin() + from, flush.losses.begin() + from + 50, 0.0) / 50; };
-  for (int from = 0; from < 400; from += 50) std::cout << "steps " << from << " to " << from + 49 << ": loss " << mean(from) << '\n';
+  auto mean = [&](int from) {
+    return std::accumulate(flush.losses.begin() + from, flush.losses.begin() + from + 50, 0.0) / 50;
+  };
+  for (int from = 0; from < 400; from += 50)
+    std::cout << "steps " << from << " to " << from + 49 << ": loss " << mean(from) << '\n';
   bool const same = flush.losses == sequential.losses, learned = mean(350) < mean(0) / 5;
-  std::cout << "rank 1 sent " << flush.bytes_sent << " bytes of tuples, optionals and texts in " << 400 * shape.micro_batches << " micro-batches; "
-            << (same ? "flush and the sequential run agree bit for bit\n" : "flush and the sequential run differ, which they must not\n");
+  std::cout << "rank 1 sent " << flush.bytes_sent << " bytes of tuples, optionals and texts in "
+            << 400 * shape.micro_batches << " micro-batches; "
+            << (same ? "flush and the sequential run agree bit for bit\n"
+                     : "flush and the sequential run differ, which they must not\n");
   return same && learned ? 0 : 1;
 }

@@ -23,7 +23,9 @@ template<int Bits> class packed {
  public:
   void resize(std::size_t values) { words_.assign((values * Bits + 63) / 64, 0); }
   void set(std::size_t i, std::uint64_t value) { words_[i * Bits / 64] |= value << (i * Bits % 64); }
-  std::uint64_t operator[](std::size_t i) const { return words_[i * Bits / 64] >> (i * Bits % 64) & ((1u << Bits) - 1); }
+  std::uint64_t operator[](std::size_t i) const {
+    return words_[i * Bits / 64] >> (i * Bits % 64) & ((1u << Bits) - 1);
+  }
   void for_each_part(auto&& visit) { visit(words_); }  // what bytes_of counts, and what a wire would carry
 
  private:
@@ -102,11 +104,13 @@ struct pooling_keeps_floats : pooling {  // and looks for the largest again
   void forward(auto&, weights const&, tensor const& x, tensor& y, saved& s) const {
     s = x;
     y.resize(x.size() / 4);
-    each_window(x.size(), [&](std::size_t out, std::size_t corner) { y[out] = x[at(corner, place_of_largest(x, corner))]; });
+    each_window(x.size(),
+                [&](std::size_t out, std::size_t corner) { y[out] = x[at(corner, place_of_largest(x, corner))]; });
   }
   void backward(auto&, weights const&, saved& s, tensor const& dy, tensor& dx, gradients&) const {
     dx.assign(s.size(), 0);
-    each_window(s.size(), [&](std::size_t out, std::size_t corner) { dx[at(corner, place_of_largest(s, corner))] = dy[out]; });
+    each_window(s.size(),
+                [&](std::size_t out, std::size_t corner) { dx[at(corner, place_of_largest(s, corner))] = dy[out]; });
   }
 };
 template<class Index> struct pooling_keeps_indices : pooling {  // of the largest in the whole tensor
@@ -143,7 +147,8 @@ struct pooling_keeps_bits : pooling {  // of the place in the window
 };
 
 static_assert(pw::stage<relu_keeps_floats> && pw::stage<relu_keeps_bytes> && pw::stage<relu_keeps_bits>);
-static_assert(pw::stage<pooling_keeps_floats> && pw::stage<pooling_keeps_indices<std::int64_t>> && pw::stage<pooling_keeps_bits>);
+static_assert(pw::stage<pooling_keeps_floats> && pw::stage<pooling_keeps_indices<std::int64_t>> &&
+              pw::stage<pooling_keeps_bits>);
 
 struct result {
   std::string what;
@@ -179,13 +184,16 @@ int main() {
                         measure("max pooling keeps 32-bit indices", at(pooling_keeps_indices<std::int32_t>{}), x),
                         measure("max pooling keeps 2 bits a window", at(pooling_keeps_bits{}), x)};
 
-  std::cout << channels << " channels of " << side << " x " << side << ": input " << x.size() * sizeof(float) << " bytes\n";
+  std::cout << channels << " channels of " << side << " x " << side << ": input " << x.size() * sizeof(float)
+            << " bytes\n";
   bool right = true;
   auto show = [&](auto const& results) {
     for (result const& each : results) {
       right = right && each.gradient == results[0].gradient;
       std::cout << each.what << std::string(40 - each.what.size(), ' ') << each.bytes << " bytes"
-                << (&each == &results[0] ? "" : ", 1/" + std::to_string(results[0].bytes / each.bytes) + " of the first") << "\n";
+                << (&each == &results[0] ? ""
+                                         : ", 1/" + std::to_string(results[0].bytes / each.bytes) + " of the first")
+                << "\n";
     }
   };
   show(relu);

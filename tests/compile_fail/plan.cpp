@@ -48,7 +48,8 @@ template<fault Fault> struct spoilt : pw::schedule_defaults {
   static constexpr std::string_view name = "spoilt";
   static constexpr void order(pw::shape s, int rank, auto&& emit) {
     // Rank 0 wants B0 before it runs F1, rank 1 wants F1 before it runs B0.
-    if (Fault == fault::waits_for_ever) return rank == 0 ? pw::sequential::order(s, rank, emit) : pw::gpipe::order(s, rank, emit);
+    if (Fault == fault::waits_for_ever)
+      return rank == 0 ? pw::sequential::order(s, rank, emit) : pw::gpipe::order(s, rank, emit);
     if (rank != 1 || Fault == fault::none) return pw::flush::order(s, rank, emit);
     if (Fault == fault::backward_first) emit(pw::backward(1, 0));
     pw::flush::order(s, rank, [&](pw::action a) {

@@ -58,9 +58,14 @@ namespace detail {
 template<class T, class Visit> void visit_numbers(T& value, Visit& visit) {
   if constexpr (std::is_arithmetic_v<T>) visit(value);
   else if constexpr (requires { for_each_number(value, visit); }) for_each_number(value, visit);
-  else if constexpr (requires { std::begin(value); }) for (auto& each : value) visit_numbers(each, visit);
-  else if constexpr (requires { value.has_value(); *value; }) { if (value.has_value()) visit_numbers(*value, visit); }
-  else if constexpr (requires { std::tuple_size<T>::value; })
+  else if constexpr (requires { std::begin(value); })
+    for (auto& each : value) visit_numbers(each, visit);
+  else if constexpr (requires {
+                       value.has_value();
+                       *value;
+                     }) {
+    if (value.has_value()) visit_numbers(*value, visit);
+  } else if constexpr (requires { std::tuple_size<T>::value; })
     std::apply([&](auto&... each) { (visit_numbers(each, visit), ...); }, value);
   else static_assert(std::is_empty_v<T>, "write for_each_number(T&, visit) for this boundary type");
 }
@@ -117,7 +122,8 @@ struct results {
   std::vector<double> output, input_gradient, gradients;
 };
 inline bool same(results const& a, results const& b) {
-  return same_bits(a.output, b.output) && same_bits(a.input_gradient, b.input_gradient) && same_bits(a.gradients, b.gradients);
+  return same_bits(a.output, b.output) && same_bits(a.input_gradient, b.input_gradient) &&
+         same_bits(a.gradients, b.gradients);
 }
 
 /// One micro-batch on a stage.
@@ -221,12 +227,15 @@ template<pw::any_kind_of_stage S> std::vector<std::string> broken_laws(example<S
   auto const expected = whole(stage, of.input);
   auto const weights_before = detail::floats_of(w);
   typename S::input other = of.input;
-  for (std::size_t i = 0, n = detail::floats_of(other).size(); i < n; ++i) detail::add(other, i, 0.125 * static_cast<double>(i % 3));
+  for (std::size_t i = 0, n = detail::floats_of(other).size(); i < n; ++i)
+    detail::add(other, i, 0.125 * static_cast<double>(i % 3));
 
   {
     std::vector<std::pair<std::string, std::size_t>> names[2];
     auto note = [](auto& into) {
-      return [&into](std::string_view name, auto values, pw::parameter_options) { into.emplace_back(name, values.size()); };
+      return [&into](std::string_view name, auto values, pw::parameter_options) {
+        into.emplace_back(name, values.size());
+      };
     };
     w.for_each_parameter(note(names[0]));
     zero().for_each_parameter(note(names[1]));
@@ -284,7 +293,8 @@ template<pw::any_kind_of_stage S> std::vector<std::string> broken_laws(example<S
     run<S> later(of, stage);  // into other memory than the first
     run<S>(of, stage).forward(w, of.input);
     auto h = zero();
-    law("a forward run again saves what the first did", detail::same(later.recomputing().forward(w, of.input).backward(w, h), expected));
+    law("a forward run again saves what the first did",
+        detail::same(later.recomputing().forward(w, of.input).backward(w, h), expected));
   }
   {
     S fresh = of.make();

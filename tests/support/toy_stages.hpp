@@ -25,7 +25,8 @@ struct matrix {
 inline void fill_matrix(matrix& w, int layer, std::size_t size) {
   w.name.assign("layer.").append(std::to_string(layer)).append(".weight");
   w.values.resize(size);
-  for (std::size_t i = 0; i < size; ++i) w.values[i] = 0.1 + 0.3 * static_cast<double>((7 * i + 3 * layer) % 5) - 0.2 * layer;
+  for (std::size_t i = 0; i < size; ++i)
+    w.values[i] = 0.1 + 0.3 * static_cast<double>((7 * i + 3 * layer) % 5) - 0.2 * layer;
 }
 
 // y = W x, a micro-batch of one row. Its saved values are a pointer into the input.

@@ -5,11 +5,11 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/toy_stages.hpp>
 
 #include <pipewright/stage/any_stage.hpp>
 #include <pipewright/stage/chain.hpp>
 #include <pipewright/stage/repeated_layers.hpp>
-#include <support/toy_stages.hpp>
 
 namespace pw = pipewright;
 using toys::numbers;
@@ -29,7 +29,7 @@ using with_loss = pw::chain<toys::dense, toys::dense, toys::distance>;
 static_assert(pw::stage<row> && pw::split_backward_stage<row> && pw::recomputable_stage<row> && !pw::loss_stage<row>);
 static_assert(pw::loss_stage<with_loss> && pw::split_backward_stage<with_loss> && !pw::stage<with_loss>);
 static_assert(pw::stage<pw::chain<toys::cube>> && !pw::split_backward_stage<pw::chain<toys::dense, toys::cube>>);
-static_assert(pw::stage<pw::chain<row, toys::cube>>);          // a chain is a layer again
+static_assert(pw::stage<pw::chain<row, toys::cube>>);  // a chain is a layer again
 static_assert(row::layers() == 3 && pw::layers_of<pw::chain<row, row>>() == 6);
 static_assert(row::keeps_input && !pw::chain<toys::cube, toys::dense>::keeps_input);
 
@@ -102,7 +102,7 @@ TEST_CASE("micro-batches in flight do not disturb one another") {
   auto g0 = pw::make_gradients<C>(w), g1 = pw::make_gradients<C>(w);
   auto const l0 = chain.forward(c, w, x[0], t, s[0]);
   auto const l1 = chain.forward(c, w, x[1], t, s[1]);
-  chain.backward_input(c, w, s[0], dx[0]);   // I0 I1 W0 W1: the halves keep their own gradients between the layers
+  chain.backward_input(c, w, s[0], dx[0]);  // I0 I1 W0 W1: the halves keep their own gradients between the layers
   chain.backward_input(c, w, s[1], dx[1]);
   chain.backward_weight(c, w, s[0], g0);
   chain.backward_weight(c, w, s[1], g1);
@@ -163,7 +163,8 @@ TEST_CASE("combinators allocate nothing once their layers do not") {
   CHECK(allocations_of_a_warm_step(pw::chain{toys::dense{}, toys::drop{}, toys::dense{}}) == 0);
   CHECK(allocations_of_a_warm_step(pw::chain{toys::dense{}, toys::cube{}, toys::cube{}}) == 0);
   CHECK(allocations_of_a_warm_step(pw::repeated_layers<toys::dense>(std::vector<toys::dense>(5))) == 0);
-  CHECK(allocations_of_a_warm_step(pw::any_stage<numbers, numbers, double>(pw::chain{toys::dense{}, toys::cube{}})) == 0);
+  CHECK(allocations_of_a_warm_step(pw::any_stage<numbers, numbers, double>(pw::chain{toys::dense{}, toys::cube{}})) ==
+        0);
   int const before = allocations;
   numbers some(3);
   CHECK(allocations == before + 1);  // the count counts

@@ -5,62 +5,78 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-
 #include <laws/stage.hpp>
+#include <support/toy_stages.hpp>
+
 #include <pipewright/stage/any_stage.hpp>
 #include <pipewright/stage/balance.hpp>
-#include <support/toy_stages.hpp>
 
 namespace pw = pipewright;
 using toys::numbers;
 
 TEST_CASE("a dense layer") {
-  laws::check_stage(laws::example<toys::dense>{.make = [] { return toys::dense{3, 2}; }, .input = {0.5, -1.5, 2}, .output_gradient = {1, -0.25}});
+  laws::check_stage(laws::example<toys::dense>{
+      .make = [] { return toys::dense{3, 2}; }, .input = {0.5, -1.5, 2}, .output_gradient = {1, -0.25}});
 }
 TEST_CASE("a cube") {
-  laws::check_stage(laws::example<toys::cube>{.make = [] { return toys::cube{}; }, .input = {0.5, -1.5}, .output_gradient = {1, -0.25}});
+  laws::check_stage(laws::example<toys::cube>{
+      .make = [] { return toys::cube{}; }, .input = {0.5, -1.5}, .output_gradient = {1, -0.25}});
 }
 TEST_CASE("dropout") {
-  laws::check_stage(laws::example<toys::drop>{
-      .make = [] { return toys::drop{}; }, .input = {0.5, -1.5, 1, 2, 3}, .output_gradient = {1, -0.25, 1, 1, 1}, .context = {.seed = 3}});
+  laws::check_stage(laws::example<toys::drop>{.make = [] { return toys::drop{}; },
+                                              .input = {0.5, -1.5, 1, 2, 3},
+                                              .output_gradient = {1, -0.25, 1, 1, 1},
+                                              .context = {.seed = 3}});
 }
 TEST_CASE("a loss") {
-  laws::check_stage(laws::example<toys::distance>{.make = [] { return toys::distance{}; }, .input = {0.5, -1.5}, .target = {1, -0.25}});
+  laws::check_stage(laws::example<toys::distance>{
+      .make = [] { return toys::distance{}; }, .input = {0.5, -1.5}, .target = {1, -0.25}});
 }
 
-auto make_chain() { return pw::chain{toys::dense{2, 3}, toys::drop{}, toys::dense{3, 3}, toys::drop{}, toys::dense{3, 2}}; }
+auto make_chain() {
+  return pw::chain{toys::dense{2, 3}, toys::drop{}, toys::dense{3, 3}, toys::drop{}, toys::dense{3, 2}};
+}
 TEST_CASE("a chain") {
   laws::check_stage(laws::example<decltype(make_chain())>{
       .make = make_chain, .input = {0.5, -1.5}, .output_gradient = {1, -0.25}, .context = {.layer = 2, .seed = 5}});
 }
 auto make_whole() { return pw::chain{toys::cube{}, toys::dense{}, toys::cube{}, toys::distance{}}; }
 TEST_CASE("a chain that ends in a loss and comes whole only") {
-  laws::check_stage(laws::example<decltype(make_whole())>{.make = make_whole, .input = {0.5, -0.5}, .target = {1, -0.25}});
+  laws::check_stage(
+      laws::example<decltype(make_whole())>{.make = make_whole, .input = {0.5, -0.5}, .target = {1, -0.25}});
 }
 
 using repeated = pw::repeated_layers<toys::dense>;
 TEST_CASE("repeated layers that keep their input") {
   for (std::size_t n : {1, 2, 3, 4})
-    laws::check_stage(laws::example<repeated>{
-        .make = [n] { return repeated(std::vector<toys::dense>(n)); }, .input = {0.5, -1.5}, .output_gradient = {1, -0.25}, .context = {.layer = 1}});
+    laws::check_stage(laws::example<repeated>{.make = [n] { return repeated(std::vector<toys::dense>(n)); },
+                                              .input = {0.5, -1.5},
+                                              .output_gradient = {1, -0.25},
+                                              .context = {.layer = 1}});
 }
 using repeated_drop = pw::repeated_layers<pw::chain<toys::drop, toys::cube, toys::drop>>;
 TEST_CASE("repeated layers of several layers each") {
   laws::check_stage(laws::example<repeated_drop>{
       .make = [] { return repeated_drop(std::vector<pw::chain<toys::drop, toys::cube, toys::drop>>(2)); },
-      .input = {0.5, -0.75, 0.25, 1, 0.5, 0.5}, .output_gradient = {1, -0.25, 1, 1, 1, 1}, .context = {.layer = 1, .seed = 4}});
+      .input = {0.5, -0.75, 0.25, 1, 0.5, 0.5},
+      .output_gradient = {1, -0.25, 1, 1, 1, 1},
+      .context = {.layer = 1, .seed = 4}});
 }
 
 using any_layer = pw::any_stage<numbers, numbers, double>;
 using any_head = pw::any_loss_stage<numbers, numbers, double>;
-static_assert(pw::stage<any_layer> && pw::recomputable_stage<any_layer> && pw::loss_stage<any_head> && !pw::loss_stage<any_layer>);
+static_assert(pw::stage<any_layer> && pw::recomputable_stage<any_layer> && pw::loss_stage<any_head> &&
+              !pw::loss_stage<any_layer>);
 static_assert(!pw::split_backward_stage<any_layer>);  // its backward comes whole
 TEST_CASE("any stage") {
-  laws::check_stage(laws::example<any_layer>{
-      .make = [] { return any_layer(make_chain()); }, .input = {0.5, -1.5}, .output_gradient = {1, -0.25}, .context = {.layer = 2, .seed = 5}});
+  laws::check_stage(laws::example<any_layer>{.make = [] { return any_layer(make_chain()); },
+                                             .input = {0.5, -1.5},
+                                             .output_gradient = {1, -0.25},
+                                             .context = {.layer = 2, .seed = 5}});
 }
 TEST_CASE("any loss stage") {
-  laws::check_stage(laws::example<any_head>{.make = [] { return any_head(make_whole()); }, .input = {0.5, -0.5}, .target = {1, -0.25}});
+  laws::check_stage(laws::example<any_head>{
+      .make = [] { return any_head(make_whole()); }, .input = {0.5, -0.5}, .target = {1, -0.25}});
 }
 TEST_CASE("any stage does what the stage inside does") {
   auto const plain = make_chain();
@@ -86,14 +102,17 @@ TEST_CASE("any stage does what the stage inside does") {
   CHECK(run(plain) == run(copy));
 }
 TEST_CASE("layers known at start-up only are cut as any other") {
-  std::vector<std::function<any_layer()>> list{[] { return toys::dense{2, 3}; }, [] { return toys::cube{}; }, [] { return toys::dense{3, 2}; }};
+  std::vector<std::function<any_layer()>> list{[] { return toys::dense{2, 3}; }, [] { return toys::cube{}; },
+                                               [] { return toys::dense{3, 2}; }};
   auto const set = pw::balance(pw::layers(pw::repeated(list), toys::distance{}), {2, 2});
   std::string names;
   for (int s = 0; s < 2; ++s)
     set.visit(s, [&](auto&& stage) {
       typename std::remove_cvref_t<decltype(stage)>::weights w;
       pw::initialize(stage, {.layer = stage.first_layer}, w);
-      w.for_each_parameter([&](std::string_view name, auto values, auto) { names += std::string(name) + "/" + std::to_string(values.size()) + " "; });
+      w.for_each_parameter([&](std::string_view name, auto values, auto) {
+        names += std::string(name) + "/" + std::to_string(values.size()) + " ";
+      });
     });
   CHECK(names == "layer.0.weight/6 layer.2.weight/6 ");
 }
@@ -139,7 +158,9 @@ struct halves_differ : toys::dense {
 };
 struct shares_its_saved_values : toys::cube {
   numbers only_one;
-  void forward(auto& c, weights const& w, numbers const& x, numbers& y, numbers&) { toys::cube::forward(c, w, x, y, only_one); }
+  void forward(auto& c, weights const& w, numbers const& x, numbers& y, numbers&) {
+    toys::cube::forward(c, w, x, y, only_one);
+  }
   void backward(auto& c, weights const& w, numbers&, numbers const& dy, numbers& dx, gradients& g) {
     toys::cube::backward(c, w, only_one, dy, dx, g);
   }
@@ -159,8 +180,11 @@ using list = std::vector<std::string>;
 
 TEST_CASE("the suite sees each promise that a stage breaks") {
   CHECK(broken_laws<toys::dense>() == list{});
-  auto has = [](list const& all, std::string const& law) { return std::find(all.begin(), all.end(), law) != all.end(); };
-  CHECK(has(broken_laws<broken::adds_into_output>(), "outputs and input gradients are overwritten, whatever the slots hold"));
+  auto has = [](list const& all, std::string const& law) {
+    return std::find(all.begin(), all.end(), law) != all.end();
+  };
+  CHECK(has(broken_laws<broken::adds_into_output>(),
+            "outputs and input gradients are overwritten, whatever the slots hold"));
   CHECK(broken_laws<broken::overwrites_gradients>() == list{"gradients are added to"});
   CHECK(broken_laws<broken::wrong_derivative>() == list{"the input gradient is the derivative of forward"});
   CHECK(has(broken_laws<broken::has_a_counter>(), "the results are a function of the arguments"));

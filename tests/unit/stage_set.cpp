@@ -7,9 +7,9 @@
 #include <boost/hana/integral_constant.hpp>
 #include <boost/hana/size.hpp>
 #include <doctest/doctest.h>
+#include <support/toy_stages.hpp>
 
 #include <pipewright/stage/balance.hpp>
-#include <support/toy_stages.hpp>
 
 namespace pw = pipewright;
 namespace hana = boost::hana;
@@ -31,7 +31,8 @@ static_assert(!pw::stage_set<toys::dense>);  // a stage is not a set of stages
 TEST_CASE("a list's stages come by index, from stages, callables and repetitions") {
   std::vector<int> made;
   int heads = 0;
-  auto const set = pw::stages(toys::dense{2, 2}, pw::repeated(counting(made), 3), [&heads] { return ++heads, toys::distance{}; });
+  auto const set =
+      pw::stages(toys::dense{2, 2}, pw::repeated(counting(made), 3), [&heads] { return ++heads, toys::distance{}; });
   CHECK(set.size() == 5);
   CHECK(made.empty());
   CHECK(heads == 0);
@@ -54,8 +55,8 @@ TEST_CASE("a list's stages come by index, from stages, callables and repetitions
 }
 
 TEST_CASE("stages of several layers move the layers after them") {
-  auto const set = pw::stages(pw::chain{toys::dense{}, toys::drop{}}, toys::drop{}, pw::repeated([] { return pw::chain{toys::drop{}, toys::drop{}}; }, 2),
-                              toys::distance{});
+  auto const set = pw::stages(pw::chain{toys::dense{}, toys::drop{}}, toys::drop{},
+                              pw::repeated([] { return pw::chain{toys::drop{}, toys::drop{}}; }, 2), toys::distance{});
   int const expected[] = {0, 2, 3, 5, 7};
   for (int s = 0; s < set.size(); ++s) set.visit(s, [&](auto&& stage) { CHECK(stage.first_layer == expected[s]); });
 }
@@ -85,9 +86,12 @@ template<class Set> std::vector<std::string> contents(Set const& set) {
 
 TEST_CASE("balance cuts at compile time and at run time alike") {
   std::vector<int> made;
-  auto const constant = pw::balance<2, 1, 3>(pw::layers(toys::dense{2, 2}, pw::repeated<4>(counting(made)), toys::distance{}));
-  auto const by_list = pw::balance(pw::layers(toys::dense{2, 2}, pw::repeated(counting(made), 4), toys::distance{}), {2, 1, 3});
-  auto const mixed = pw::balance<2, 1, 3>(pw::layers(toys::dense{2, 2}, pw::repeated(counting(made), 4), toys::distance{}));
+  auto const constant =
+      pw::balance<2, 1, 3>(pw::layers(toys::dense{2, 2}, pw::repeated<4>(counting(made)), toys::distance{}));
+  auto const by_list =
+      pw::balance(pw::layers(toys::dense{2, 2}, pw::repeated(counting(made), 4), toys::distance{}), {2, 1, 3});
+  auto const mixed =
+      pw::balance<2, 1, 3>(pw::layers(toys::dense{2, 2}, pw::repeated(counting(made), 4), toys::distance{}));
   static_assert(constant.size() == 3);
   std::vector<std::string> const expected{"0:2 layer.0.weight layer.1.weight", "2:1 layer.2.weight",
                                           "3:3 layer.3.weight layer.4.weight"};
@@ -109,7 +113,8 @@ TEST_CASE("every cut of a short model holds every layer once") {
       else ++sizes.back();
     std::vector<int> made;
     auto const set = pw::balance(pw::layers(toys::drop{}, pw::repeated(counting(made), 2), toys::dense{},
-                                            pw::repeated([] { return toys::cube{}; }, 1), toys::distance{}), sizes);
+                                            pw::repeated([] { return toys::cube{}; }, 1), toys::distance{}),
+                                 sizes);
     int layer = 0;
     for (int s = 0; s < set.size(); ++s)
       set.visit(s, [&](auto&& stage) {
@@ -132,10 +137,13 @@ TEST_CASE("a cut's types are few") {
 
 TEST_CASE("sizes that do not fit the model are refused with the numbers") {
   auto model = pw::layers(toys::dense{}, pw::repeated([] { return toys::cube{}; }, 12), toys::distance{});
-  CHECK_THROWS_WITH_AS(pw::balance(model, {4, 3, 3, 3}),
-                       "pipewright: balance: the sizes 4 + 3 + 3 + 3 give away 13 layers, but the model has 14; make the two equal", pw::error);
+  CHECK_THROWS_WITH_AS(
+      pw::balance(model, {4, 3, 3, 3}),
+      "pipewright: balance: the sizes 4 + 3 + 3 + 3 give away 13 layers, but the model has 14; make the two equal",
+      pw::error);
   CHECK_THROWS_WITH_AS(pw::balance(model, {14, 0}),
-                       "pipewright: balance: every stage needs at least one layer, not 0; with fewer layers than stages choose fewer ranks",
+                       "pipewright: balance: every stage needs at least one layer, not 0; with fewer layers than "
+                       "stages choose fewer ranks",
                        pw::error);
   CHECK_THROWS_AS(pw::balance(model, {}), pw::error);
   CHECK_THROWS_AS((pw::balance<7, 6>(model)), pw::error);

@@ -22,10 +22,12 @@ template<class S, class Input, class Output> consteval bool explain_any_stage() 
     return false;
   } else {
     constexpr bool fits = std::same_as<typename S::input, Input> && std::same_as<typename S::output, Output> &&
-        std::same_as<input_gradient_t<S>, Input> && std::same_as<output_gradient_t<S>, Output>;
-    static_assert(fits, "pipewright: any_stage<Input, Output> holds stages whose input and input gradient are Input, whose "
-                        "output and output gradient are Output; name the stage's own types there, or put a stage that differs "
-                        "(token ids have no gradient) into the list as it is");
+                          std::same_as<input_gradient_t<S>, Input> && std::same_as<output_gradient_t<S>, Output>;
+    static_assert(
+        fits,
+        "pipewright: any_stage<Input, Output> holds stages whose input and input gradient are Input, whose "
+        "output and output gradient are Output; name the stage's own types there, or put a stage that differs "
+        "(token ids have no gradient) into the list as it is");
     return fits;
   }
 }
@@ -36,11 +38,12 @@ template<class S, class Input, class Target> consteval bool explain_any_loss_sta
     constexpr bool fits = [] {
       if constexpr (loss_stage<S>)
         return std::same_as<typename S::input, Input> && std::same_as<typename S::target, Target> &&
-            std::same_as<input_gradient_t<S>, Input>;
+               std::same_as<input_gradient_t<S>, Input>;
       else return false;
     }();
-    static_assert(fits, "pipewright: any_loss_stage<Input, Target> holds loss stages whose input and input gradient are "
-                        "Input and whose target is Target; name the stage's own types there");
+    static_assert(fits,
+                  "pipewright: any_loss_stage<Input, Target> holds loss stages whose input and input gradient are "
+                  "Input and whose target is Target; name the stage's own types there");
     return fits;
   }
 }
@@ -63,8 +66,7 @@ class any_stage : public detail::any_stage_types<Element> {
   using typename types::weights;
 
   template<class S>
-    requires(!std::same_as<S, any_stage> && requires { typename S::weights; })
-  any_stage(S stage) {
+  requires(!std::same_as<S, any_stage> && requires { typename S::weights; }) any_stage(S stage) {
     if constexpr (detail::explain_any_stage<S, Input, Output>()) stage_ = std::make_unique<holder<S>>(std::move(stage));
   }
   any_stage(any_stage const& other) : stage_{other.stage_->copy()} {}
@@ -76,7 +78,9 @@ class any_stage : public detail::any_stage_types<Element> {
 
   int layers() const { return stage_->layers(); }
   void initialize(stage_context const& context, weights& w) { stage_->initialize(context, w); }
-  void forward(Context& context, weights const& w, Input const& x, Output& y, saved& s) { stage_->forward(context, w, x, y, s); }
+  void forward(Context& context, weights const& w, Input const& x, Output& y, saved& s) {
+    stage_->forward(context, w, x, y, s);
+  }
   void backward(Context& context, weights const& w, saved& s, Output const& dy, Input& dx, gradients& g) {
     stage_->backward(context, w, s, dy, dx, g);
   }
@@ -125,9 +129,9 @@ class any_loss_stage : public detail::any_stage_types<Element> {
   using typename types::weights;
 
   template<class S>
-    requires(!std::same_as<S, any_loss_stage> && requires { typename S::weights; })
-  any_loss_stage(S stage) {
-    if constexpr (detail::explain_any_loss_stage<S, Input, Target>()) stage_ = std::make_unique<holder<S>>(std::move(stage));
+  requires(!std::same_as<S, any_loss_stage> && requires { typename S::weights; }) any_loss_stage(S stage) {
+    if constexpr (detail::explain_any_loss_stage<S, Input, Target>())
+      stage_ = std::make_unique<holder<S>>(std::move(stage));
   }
   any_loss_stage(any_loss_stage const& other) : stage_{other.stage_->copy()} {}
   any_loss_stage(any_loss_stage&&) noexcept = default;

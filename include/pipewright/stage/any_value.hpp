@@ -42,13 +42,15 @@ template<class Element> class any_parameters {
     explicit holder(T from) : value(std::move(from)) {}
     std::unique_ptr<base> copy() const override { return std::make_unique<holder>(value); }
     std::unique_ptr<base> gradients() const override {
-      if constexpr (std::constructible_from<Gradients, T const&>) return std::make_unique<holder<Gradients, Gradients>>(Gradients(value));
+      if constexpr (std::constructible_from<Gradients, T const&>)
+        return std::make_unique<holder<Gradients, Gradients>>(Gradients(value));
       else return std::make_unique<holder<Gradients, Gradients>>(Gradients{});
     }
     void visit(parameter_visit<Element> visit) override {
       value.for_each_parameter([&]<class T2>(std::string_view name, std::span<T2> values, parameter_options options) {
-        static_assert(std::same_as<T2, Element>, "pipewright: any_stage<Input, Output, Element> holds stages whose parameters "
-                                                 "are spans of Element; name their type there (float unless you do)");
+        static_assert(std::same_as<T2, Element>,
+                      "pipewright: any_stage<Input, Output, Element> holds stages whose parameters "
+                      "are spans of Element; name their type there (float unless you do)");
         visit.call(visit.visitor, name, values, options);
       });
     }
@@ -80,9 +82,10 @@ template<class Element> class any_parameters {
 
   template<class Visit> void for_each_parameter(Visit&& visit) {
     if (value_ == nullptr) return;
-    value_->visit({&visit, [](void* visitor, std::string_view name, std::span<Element> values, parameter_options options) {
-                     (*static_cast<std::remove_reference_t<Visit>*>(visitor))(name, values, options);
-                   }});
+    value_->visit(
+        {&visit, [](void* visitor, std::string_view name, std::span<Element> values, parameter_options options) {
+           (*static_cast<std::remove_reference_t<Visit>*>(visitor))(name, values, options);
+         }});
   }
 
  private:

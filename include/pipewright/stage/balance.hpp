@@ -26,7 +26,8 @@ template<int SumOfSizes, int LayersOfTheModel> struct SIZES_DO_NOT_ADD_UP {
 /// A model cut into stages at places known to the compiler. Made by balance<...>.
 template<class Layers, int... Sizes> class constant_cut {
   template<std::size_t S> using place = detail::constant_place<Layers, S, Sizes...>;
-  template<std::size_t S> using stage_at = typename Layers::template segment<place<S>::first_entry, place<S>::last_entry>;
+  template<std::size_t S> using stage_at =
+      typename Layers::template segment<place<S>::first_entry, place<S>::last_entry>;
 
  public:
   using input = typename stage_at<0>::input;
@@ -44,9 +45,10 @@ template<class Layers, int... Sizes> class constant_cut {
     if (index < 0 || index >= size())
       throw error("pipewright: there is no stage " + std::to_string(index) + " among " + std::to_string(size()));
     [&]<std::size_t... S>(std::index_sequence<S...>) {
-      ((index == static_cast<int>(S)
-            ? void(f(layers_.template make<place<S>::first_entry, place<S>::last_entry>(place<S>::first, place<S>::size)))
-            : void()), ...);
+      ((index == static_cast<int>(S) ? void(f(layers_.template make<place<S>::first_entry, place<S>::last_entry>(
+                                           place<S>::first, place<S>::size)))
+                                     : void()),
+       ...);
     }(std::make_index_sequence<sizeof...(Sizes)>{});
   }
 
@@ -59,8 +61,9 @@ template<class Layers, int... Sizes> class constant_cut {
 /// blocks, head), whatever the sizes; a long list of different layers is better given as repeated(factories of any_stage).
 template<class Layers, std::size_t Entries> class start_up_cut {
   template<std::size_t Number> using run = detail::run_of_entries<Number, Entries>;
-  template<std::size_t Number> using stage_of = typename Layers::template segment<run<Number>::first, run<Number>::last>;
-  using all_runs = std::make_index_sequence<Entries * (Entries + 1) / 2>;
+  template<std::size_t Number> using stage_of =
+      typename Layers::template segment<run<Number>::first, run<Number>::last>;
+  using all_runs = std::make_index_sequence<Entries*(Entries + 1) / 2>;
 
  public:
   using input = typename stage_of<0>::input;
@@ -79,8 +82,9 @@ template<class Layers, std::size_t Entries> class start_up_cut {
     }
     int const have = detail::sum_of(layers_.sizes()), given = detail::sum_of(sizes_);
     if (given != have)
-      throw error("pipewright: balance: the sizes " + (text.empty() ? "given" : text) + " give away " + std::to_string(given) +
-                  " layers, but the model has " + std::to_string(have) + "; make the two equal");
+      throw error("pipewright: balance: the sizes " + (text.empty() ? "given" : text) + " give away " +
+                  std::to_string(given) + " layers, but the model has " + std::to_string(have) +
+                  "; make the two equal");
   }
 
   int size() const { return static_cast<int>(sizes_.size()); }
@@ -96,7 +100,8 @@ template<class Layers, std::size_t Entries> class start_up_cut {
     [&]<std::size_t... N>(std::index_sequence<N...>) {
       ((run<N>::first == first_entry && run<N>::last == last_entry
             ? void(f(layers_.template make<run<N>::first, run<N>::last>(first, size)))
-            : void()), ...);
+            : void()),
+       ...);
     }(all_runs{});
   }
 
@@ -120,11 +125,11 @@ template<class... Entries> auto balance(boost::hana::tuple<Entries...> model, st
 /// Cuts a model into stages of that many layers each: balance<4, 3, 3, 4>(model). Checked by the compiler where the model
 /// has no repeated(factory, n) with a run-time n, else as above.
 template<int... Sizes, class... Entries>
-  requires(sizeof...(Sizes) > 0)
-auto balance(boost::hana::tuple<Entries...> model) {
+requires(sizeof...(Sizes) > 0) auto balance(boost::hana::tuple<Entries...> model) {
   if constexpr (!((Sizes >= 1) && ...)) {
-    static_assert(((Sizes >= 1) && ...), "pipewright: every stage of balance<...> needs at least one layer; with fewer "
-                                         "layers than stages choose fewer ranks");
+    static_assert(((Sizes >= 1) && ...),
+                  "pipewright: every stage of balance<...> needs at least one layer; with fewer "
+                  "layers than stages choose fewer ranks");
     return not_a_stage_set{};
   } else if constexpr (!detail::explain_entries<Entries...>()) {
     return not_a_stage_set{};
@@ -138,6 +143,8 @@ auto balance(boost::hana::tuple<Entries...> model) {
 }
 
 /// A model: the Hana tuple of its layers.
-template<class... Entries> auto layers(Entries... entries) { return boost::hana::tuple<Entries...>{std::move(entries)...}; }
+template<class... Entries> auto layers(Entries... entries) {
+  return boost::hana::tuple<Entries...>{std::move(entries)...};
+}
 
 }  // namespace pipewright::inline v0

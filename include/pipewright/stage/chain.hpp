@@ -23,9 +23,10 @@ template<class... Parts> struct layered_parameters {
   layered_parameters() = default;
   /// Gradients like these weights.
   template<class... Others>
-    requires(sizeof...(Others) == sizeof...(Parts) && !std::same_as<layered_parameters<Others...>, layered_parameters>)
+  requires(sizeof...(Others) == sizeof...(Parts) && !std::same_as<layered_parameters<Others...>, layered_parameters>)
   explicit layered_parameters(layered_parameters<Others...> const& like)
-      : layers{std::apply([](auto const&... each) { return std::tuple<Parts...>(like_of<Parts>(each)...); }, like.layers)} {}
+      : layers{std::apply([](auto const&... each) { return std::tuple<Parts...>(like_of<Parts>(each)...); },
+                          like.layers)} {}
 
   /// Layer by layer, in the order of the chain.
   void for_each_parameter(auto&& visit) {
@@ -46,14 +47,16 @@ template<class... Layers> consteval bool explain_chain() {
   if constexpr (sizeof...(Layers) == 0) return false;
   else if constexpr (!(explain_stage<Layers>() && ...)) return false;
   else if constexpr (!((recompute_mode_of<Layers>() == recompute_mode::never) && ...)) {
-    static_assert(((recompute_mode_of<Layers>() == recompute_mode::never) && ...),
-                  "pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and "
-                  "write recompute<chain<...>>, or recompute_each<mode>(stages) around a set of stages");
+    static_assert(
+        ((recompute_mode_of<Layers>() == recompute_mode::never) && ...),
+        "pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and "
+        "write recompute<chain<...>>, or recompute_each<mode>(stages) around a set of stages");
     return false;
   } else
     return []<std::size_t... I>(std::index_sequence<I...>) {
       using all = std::tuple<Layers...>;
-      return (explain_fit<std::tuple_element_t<I, all>, static_cast<int>(I), std::tuple_element_t<I + 1, all>>() && ... && true);
+      return (explain_fit<std::tuple_element_t<I, all>, static_cast<int>(I), std::tuple_element_t<I + 1, all>>() &&
+              ... && true);
     }(std::make_index_sequence<sizeof...(Layers) - 1>{});
 }
 
@@ -85,7 +88,8 @@ template<class All, std::size_t... I> struct boundaries<All, std::index_sequence
   using gradients_between = std::tuple<output_gradient_t<std::tuple_element_t<I, All>>...>;
 };
 
-template<class... Layers> class layer_chain : public chain_end<std::tuple_element_t<sizeof...(Layers) - 1, std::tuple<Layers...>>> {
+template<class... Layers> class layer_chain
+    : public chain_end<std::tuple_element_t<sizeof...(Layers) - 1, std::tuple<Layers...>>> {
   using all = std::tuple<Layers...>;
   static constexpr std::size_t count = sizeof...(Layers);
   template<std::size_t I> using layer = std::tuple_element_t<I, all>;
@@ -107,7 +111,8 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
     typename middle::template between<true> between;
     std::conditional_t<splits, typename middle::gradients_between, std::tuple<>> gradients_between;  ///< from I to W
 
-    void for_each_part(auto&& visit) requires(has_parts<std::tuple<typename Layers::saved...>> && has_parts<decltype(between)>) {
+    void for_each_part(auto&& visit)
+        requires(has_parts<std::tuple<typename Layers::saved...>> && has_parts<decltype(between)>) {
       visit(layers);
       visit(between);
       if constexpr (has_parts<decltype(gradients_between)>) visit(gradients_between);
@@ -180,7 +185,8 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
   }
 
   template<std::size_t I> auto forward_from(auto& walk, weights const& w, typename layer<I>::input const& x,
-                                            typename end::forward y, saved& s) -> std::conditional_t<ends_in_loss, loss, void> {
+                                            typename end::forward y, saved& s)
+      -> std::conditional_t<ends_in_loss, loss, void> {
     auto& here = std::get<I>(layers_);
     auto& context = walk.at(layers_before<I>());
     if constexpr (I + 1 == count) {
@@ -196,7 +202,8 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
   }
 
   // `dy` is the output gradient of layer I, or nothing at all if that is the loss.
-  template<std::size_t I> void backward_to(auto& walk, weights const& w, saved& s, input_gradient& dx, gradients& g, auto const&... dy) {
+  template<std::size_t I> void backward_to(auto& walk, weights const& w, saved& s, input_gradient& dx, gradients& g,
+                                           auto const&... dy) {
     auto& here = std::get<I>(layers_);
     auto& context = walk.at(layers_before<I>());
     if constexpr (I == 0) {
@@ -208,7 +215,8 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
     }
   }
 
-  template<std::size_t I> void backward_input_to(auto& walk, weights const& w, saved& s, input_gradient& dx, auto const&... dy) {
+  template<std::size_t I> void backward_input_to(auto& walk, weights const& w, saved& s, input_gradient& dx,
+                                                 auto const&... dy) {
     auto& here = std::get<I>(layers_);
     auto& context = walk.at(layers_before<I>());
     if constexpr (I == 0) {
@@ -220,9 +228,10 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
     }
   }
 
-  template<std::size_t I> void backward_weight_to(auto& walk, weights const& w, saved& s, gradients& g, auto const&... dy) {
-    std::get<I>(layers_).backward_weight(walk.at(layers_before<I>()), std::get<I>(w.layers), std::get<I>(s.layers), dy...,
-                                         std::get<I>(g.layers));
+  template<std::size_t I> void backward_weight_to(auto& walk, weights const& w, saved& s, gradients& g,
+                                                  auto const&... dy) {
+    std::get<I>(layers_).backward_weight(walk.at(layers_before<I>()), std::get<I>(w.layers), std::get<I>(s.layers),
+                                         dy..., std::get<I>(g.layers));
     if constexpr (I > 0) backward_weight_to<I - 1>(walk, w, s, g, std::get<I - 1>(s.gradients_between));
   }
 
@@ -235,8 +244,12 @@ template<class... Layers> class layer_chain : public chain_end<std::tuple_elemen
 struct not_a_chain {
   not_a_chain(auto&&...) {}
 };
-template<bool Fits, class... Layers> struct chain_base { using type = layer_chain<Layers...>; };
-template<class... Layers> struct chain_base<false, Layers...> { using type = not_a_chain; };
+template<bool Fits, class... Layers> struct chain_base {
+  using type = layer_chain<Layers...>;
+};
+template<class... Layers> struct chain_base<false, Layers...> {
+  using type = not_a_chain;
+};
 
 }  // namespace detail
 

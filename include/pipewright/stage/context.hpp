@@ -10,9 +10,9 @@ namespace pipewright::inline v0 {
 /// Where and when a stage runs. An adapter may pass a richer type (a CUDA stream, say): stages take `auto&`.
 struct stage_context {
   int rank = 0;
-  int stage = 0;             ///< global index, 0..S-1
-  int layer = 0;             ///< global index of the stage's (or, inside a chain, the layer's) first layer, whatever the cut
-  int micro_batch = 0;       ///< within the step, 0..M-1
+  int stage = 0;        ///< global index, 0..S-1
+  int layer = 0;        ///< global index of the stage's (or, inside a chain, the layer's) first layer, whatever the cut
+  int micro_batch = 0;  ///< within the step, 0..M-1
   std::int64_t step = 0;     ///< since the start of training; under an asynchronous schedule too
   int replica = 0;           ///< data-parallel copy
   bool training = true;      ///< false in evaluation: no dropout

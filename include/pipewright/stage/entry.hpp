@@ -32,7 +32,9 @@ template<int N, class Factory> struct constant_repetition {
 /// n stages or layers of one type, made by factory() or factory(i), i from 0; an entry of stages(...) or of a model.
 /// Throws error where n < 1.
 template<class Factory> constexpr repetition<Factory> repeated(Factory factory, int n) {
-  if (n < 1) throw error("pipewright: repeated: a repetition has at least 1 entry, not " + std::to_string(n) + "; leave it out instead");
+  if (n < 1)
+    throw error("pipewright: repeated: a repetition has at least 1 entry, not " + std::to_string(n) +
+                "; leave it out instead");
   return {std::move(factory), n};
 }
 template<int N, class Factory> constexpr constant_repetition<N, Factory> repeated(Factory factory) {
@@ -40,8 +42,7 @@ template<int N, class Factory> constexpr constant_repetition<N, Factory> repeate
 }
 /// Stages or layers of one type (any_stage, say), each made by a factory of its own.
 template<std::copy_constructible Factory>
-  requires std::invocable<Factory const&>
-auto repeated(std::vector<Factory> factories) {
+requires std::invocable<Factory const&> auto repeated(std::vector<Factory> factories) {
   int const n = static_cast<int>(factories.size());
   return repeated([factories = std::move(factories)](int i) { return factories[static_cast<std::size_t>(i)](); }, n);
 }
@@ -52,15 +53,16 @@ namespace detail {
 template<class T> struct entry {
   static constexpr bool valid = [] {
     if constexpr (requires { typename T::weights; } || requires { typename T::input; }) return explain_stage<T>();
-    else static_assert(sizeof(T) == 0, "pipewright: an entry of a list of stages or layers is a stage, a callable that "
-                                       "returns one, or repeated(factory, n)");
+    else
+      static_assert(sizeof(T) == 0,
+                    "pipewright: an entry of a list of stages or layers is a stage, a callable that "
+                    "returns one, or repeated(factory, n)");
     return false;
   }();
 };
 
 template<class T>
-  requires any_kind_of_stage<T>
-struct entry<T> {
+requires any_kind_of_stage<T> struct entry<T> {
   using made = T;
   static constexpr bool valid = true, repeats = false;
   static constexpr int constant_count = 1;
@@ -69,21 +71,26 @@ struct entry<T> {
   static T make(T const& stage, int) { return stage; }
 };
 
-template<class Factory> struct factory_result { using type = void; };
+template<class Factory> struct factory_result {
+  using type = void;
+};
 template<class Factory>
-  requires std::invocable<Factory const&>
-struct factory_result<Factory> { using type = std::remove_cvref_t<std::invoke_result_t<Factory const&>>; };
+requires std::invocable<Factory const&> struct factory_result<Factory> {
+  using type = std::remove_cvref_t<std::invoke_result_t<Factory const&>>;
+};
 template<class Factory>
-  requires(!std::invocable<Factory const&> && std::invocable<Factory const&, int>)
-struct factory_result<Factory> { using type = std::remove_cvref_t<std::invoke_result_t<Factory const&, int>>; };
+requires(!std::invocable<Factory const&> && std::invocable<Factory const&, int>) struct factory_result<Factory> {
+  using type = std::remove_cvref_t<std::invoke_result_t<Factory const&, int>>;
+};
 
 /// Entries whose stage is made when a rank asks for it.
 template<class Factory> struct made_entry {
   using made = typename factory_result<Factory>::type;
   static constexpr bool valid = [] {
     if constexpr (std::is_void_v<made>) {
-      static_assert(!std::is_void_v<made>, "pipewright: the factory of repeated(factory, n) is called as factory() or as "
-                                           "factory(i) with an int, and returns a stage");
+      static_assert(!std::is_void_v<made>,
+                    "pipewright: the factory of repeated(factory, n) is called as factory() or as "
+                    "factory(i) with an int, and returns a stage");
       return false;
     } else return explain_stage<made>();
   }();
@@ -98,15 +105,16 @@ template<class Factory> struct made_entry {
       else return factory(i);
     }();
     if (int const n = layers_of(stage); n != layers_of_each())
-      throw error("pipewright: a factory made a stage of " + std::to_string(n) + " layers, a number that its type does not tell, so that "
-                  "the layers after it cannot be numbered; put the layers into the list one by one, or as repeated(factory, n)");
+      throw error("pipewright: a factory made a stage of " + std::to_string(n) +
+                  " layers, a number that its type does not tell, so that "
+                  "the layers after it cannot be numbered; put the layers into the list one by one, or as "
+                  "repeated(factory, n)");
     return stage;
   }
 };
 
 template<class T>
-  requires(!any_kind_of_stage<T> && std::invocable<T const&>)
-struct entry<T> : made_entry<T> {
+requires(!any_kind_of_stage<T> && std::invocable<T const&>) struct entry<T> : made_entry<T> {
   static constexpr bool repeats = false;
   static constexpr int constant_count = 1;
   static constexpr int count(T const&) { return 1; }
@@ -144,7 +152,8 @@ template<class... Entries> consteval bool explain_entries() {
         if constexpr (here::repeats && here::constant_count != 1)
           ok = explain_fit<typename here::made, static_cast<int>(At), typename here::made, static_cast<int>(At)>();
         if constexpr (At + 1 < sizeof...(Entries))
-          ok = ok && explain_fit<typename here::made, static_cast<int>(At), typename entry_at<At + 1, Entries...>::made>();
+          ok = ok &&
+               explain_fit<typename here::made, static_cast<int>(At), typename entry_at<At + 1, Entries...>::made>();
         return ok;
       };
       return (fits(std::integral_constant<std::size_t, I>{}) && ...);

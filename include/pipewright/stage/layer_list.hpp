@@ -20,10 +20,13 @@ namespace pipewright::inline v0 {
 namespace detail {
 
 /// What an entry's layers become within one stage.
-template<class Entry> struct part_of { using type = typename Entry::made; };
+template<class Entry> struct part_of {
+  using type = typename Entry::made;
+};
 template<class Entry>
-  requires Entry::repeats
-struct part_of<Entry> { using type = repeated_layers<typename Entry::made>; };
+requires Entry::repeats struct part_of<Entry> {
+  using type = repeated_layers<typename Entry::made>;
+};
 
 /// The layers of a model, and stages made of some of them. A layer is a list's entry; a repetition is as many as it says.
 template<class... Entries> class layer_list {
@@ -48,7 +51,8 @@ template<class... Entries> class layer_list {
   explicit layer_list(boost::hana::tuple<Entries...> entries) : entries_{std::move(entries)} {}
 
   counts sizes() const {
-    return boost::hana::unpack(entries_, [](auto const&... each) { return counts{detail::entry<Entries>::count(each)...}; });
+    return boost::hana::unpack(entries_,
+                               [](auto const&... each) { return counts{detail::entry<Entries>::count(each)...}; });
   }
 
   /// The stage that holds `size` layers from `first` on, which lie in the entries First..Last.
@@ -68,7 +72,8 @@ template<class... Entries> class layer_list {
         return make_part<E>(from, here);
       };
       // Braces: from left to right.
-      return segment<First, Last>{chain<part<First + I>...>{take(std::integral_constant<std::size_t, First + I>{})...}, first_layer};
+      return segment<First, Last>{chain<part<First + I>...>{take(std::integral_constant<std::size_t, First + I>{})...},
+                                  first_layer};
     }(std::make_index_sequence<Last - First + 1>{});
   }
 
@@ -123,6 +128,5 @@ template<std::size_t Number, std::size_t Entries> struct run_of_entries {
 };
 
 }  // namespace detail
-
 
 }  // namespace pipewright::inline v0

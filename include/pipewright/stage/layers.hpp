@@ -9,9 +9,14 @@
 namespace pipewright::inline v0 {
 
 namespace detail {
-template<class S> concept has_constant_layers = requires { typename std::integral_constant<int, S::layers>; };
-template<class S> concept has_constant_layer_function = requires { typename std::integral_constant<int, S::layers()>; };
-template<class S> concept has_layer_function = requires(S const s) { { s.layers() } -> std::convertible_to<int>; };
+template<class S>
+concept has_constant_layers = requires { typename std::integral_constant<int, S::layers>; };
+template<class S>
+concept has_constant_layer_function = requires { typename std::integral_constant<int, S::layers()>; };
+template<class S>
+concept has_layer_function = requires(S const s) {
+  { s.layers() } -> std::convertible_to<int>;
+};
 }  // namespace detail
 
 /// A stage whose number of layers is part of its type: `static constexpr int layers`, a static constexpr function
@@ -34,7 +39,10 @@ template<layers_known S> constexpr int layers_of() {
 
 /// Whether a stage's saved values may point into its input, which then stays until backward has run.
 template<class S> constexpr bool keeps_input() {
-  if constexpr (requires { { S::keeps_input } -> std::convertible_to<bool>; }) return S::keeps_input;
+  if constexpr (requires {
+                  { S::keeps_input } -> std::convertible_to<bool>;
+                })
+    return S::keeps_input;
   else return false;
 }
 

@@ -12,9 +12,10 @@ namespace pipewright::inline v0 {
 template<class S> consteval bool explain_recompute() {
   if constexpr (!explain_stage<S>()) return false;
   else
-    static_assert(recomputable_stage<S>, "pipewright: recomputation runs forward twice for a micro-batch, and this stage "
-                                         "says recomputable = false (hidden state); leave it out of recompute, or make "
-                                         "forward a function of its arguments and remove that line");
+    static_assert(recomputable_stage<S>,
+                  "pipewright: recomputation runs forward twice for a micro-batch, and this stage "
+                  "says recomputable = false (hidden state); leave it out of recompute, or make "
+                  "forward a function of its arguments and remove that line");
   return recomputable_stage<S>;
 }
 
@@ -32,7 +33,10 @@ template<class Stage, recompute_mode Mode = recompute_mode::always> using recomp
 
 /// How a stage wants to be recomputed: what recompute<> marked it with, else never.
 template<class S> constexpr recompute_mode recompute_mode_of() {
-  if constexpr (requires { { S::recompute } -> std::convertible_to<recompute_mode>; }) return S::recompute;
+  if constexpr (requires {
+                  { S::recompute } -> std::convertible_to<recompute_mode>;
+                })
+    return S::recompute;
   else return recompute_mode::never;
 }
 

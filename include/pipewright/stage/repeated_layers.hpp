@@ -21,8 +21,7 @@ template<class Part> struct repeated_parameters {
   repeated_parameters() = default;
   /// Gradients like these weights.
   template<class Other>
-    requires(!std::same_as<Other, Part>)
-  explicit repeated_parameters(repeated_parameters<Other> const& like) {
+  requires(!std::same_as<Other, Part>) explicit repeated_parameters(repeated_parameters<Other> const& like) {
     layers.reserve(like.layers.size());
     for (Other const& each : like.layers)
       if constexpr (std::constructible_from<Part, Other const&>) layers.push_back(Part(each));
@@ -52,10 +51,11 @@ template<stage Layer> class repeated_layers {
   using gradients = repeated_parameters<typename Layer::gradients>;
   struct saved {
     std::vector<typename Layer::saved> layers;
-    std::vector<input> between;                    ///< empty unless the layers keep their input
+    std::vector<input> between;                     ///< empty unless the layers keep their input
     std::vector<input_gradient> gradients_between;  ///< from I to W; empty where backward is whole
 
-    void for_each_part(auto&& visit) requires(has_parts<typename Layer::saved> && has_parts<input> && has_parts<input_gradient>) {
+    void for_each_part(auto&& visit)
+        requires(has_parts<typename Layer::saved> && has_parts<input> && has_parts<input_gradient>) {
       visit(layers);
       visit(between);
       visit(gradients_between);
@@ -96,7 +96,8 @@ template<stage Layer> class repeated_layers {
     }
   }
 
-  void backward(auto& context, weights const& w, saved& s, output_gradient const& dy, input_gradient& dx, gradients& g) {
+  void backward(auto& context, weights const& w, saved& s, output_gradient const& dy, input_gradient& dx,
+                gradients& g) {
     detail::layer_walk walk{context};
     output_gradient const* from = &dy;
     int offset = layers();
@@ -108,24 +109,27 @@ template<stage Layer> class repeated_layers {
     }
   }
 
-  void backward_input(auto& context, weights const& w, saved& s, output_gradient const& dy, input_gradient& dx) requires splits {
+  void backward_input(auto& context, weights const& w, saved& s, output_gradient const& dy, input_gradient& dx)
+      requires splits {
     detail::layer_walk walk{context};
     s.gradients_between.resize(size() - 1);
     int offset = layers();
     for (std::size_t i = size(); i-- > 0;) {
       offset -= layers_of(layers_[i]);
-      layers_[i].backward_input(walk.at(offset), w.layers[i], s.layers[i], i + 1 == size() ? dy : s.gradients_between[i],
+      layers_[i].backward_input(walk.at(offset), w.layers[i], s.layers[i],
+                                i + 1 == size() ? dy : s.gradients_between[i],
                                 i == 0 ? dx : s.gradients_between[i - 1]);
     }
   }
 
-  void backward_weight(auto& context, weights const& w, saved& s, output_gradient const& dy, gradients& g) requires splits {
+  void backward_weight(auto& context, weights const& w, saved& s, output_gradient const& dy, gradients& g)
+      requires splits {
     detail::layer_walk walk{context};
     int offset = layers();
     for (std::size_t i = size(); i-- > 0;) {
       offset -= layers_of(layers_[i]);
-      layers_[i].backward_weight(walk.at(offset), w.layers[i], s.layers[i], i + 1 == size() ? dy : s.gradients_between[i],
-                                 g.layers[i]);
+      layers_[i].backward_weight(walk.at(offset), w.layers[i], s.layers[i],
+                                 i + 1 == size() ? dy : s.gradients_between[i], g.layers[i]);
     }
   }
 

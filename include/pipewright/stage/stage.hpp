@@ -28,12 +28,18 @@ struct parameter_options {
 };
 
 namespace detail {
-template<class S> struct input_gradient_of { using type = typename S::input; };
-template<class S> requires requires { typename S::input_gradient; }
-struct input_gradient_of<S> { using type = typename S::input_gradient; };
-template<class S> struct output_gradient_of { using type = typename S::output; };
-template<class S> requires requires { typename S::output_gradient; }
-struct output_gradient_of<S> { using type = typename S::output_gradient; };
+template<class S> struct input_gradient_of {
+  using type = typename S::input;
+};
+template<class S> requires requires { typename S::input_gradient; } struct input_gradient_of<S> {
+  using type = typename S::input_gradient;
+};
+template<class S> struct output_gradient_of {
+  using type = typename S::output;
+};
+template<class S> requires requires { typename S::output_gradient; } struct output_gradient_of<S> {
+  using type = typename S::output_gradient;
+};
 }  // namespace detail
 
 /// The type of a stage's input gradient: `S::input_gradient` if it names one (`nothing` for token ids), else its input.
@@ -54,20 +60,21 @@ template<class T>
 concept visitable_parameters = requires(T t) { t.for_each_parameter(detail::parameter_visitor{}); };
 
 template<class S>
-concept has_weights = requires {
-  typename S::weights;
-  typename S::gradients;
-  typename S::saved;
-} && std::default_initializable<typename S::weights> && std::default_initializable<typename S::saved> &&
+concept has_weights =
+    requires {
+      typename S::weights;
+      typename S::gradients;
+      typename S::saved;
+    } && std::default_initializable<typename S::weights> && std::default_initializable<typename S::saved> &&
     visitable_parameters<typename S::weights> && visitable_parameters<typename S::gradients>;
 
 template<class S>
 concept has_input = requires { typename S::input; } && std::default_initializable<typename S::input> &&
-    std::default_initializable<input_gradient_t<S>>;
+                    std::default_initializable<input_gradient_t<S>>;
 
 template<class S>
 concept has_output = requires { typename S::output; } && std::default_initializable<typename S::output> &&
-    std::default_initializable<output_gradient_t<S>>;
+                     std::default_initializable<output_gradient_t<S>>;
 
 template<class S>
 concept has_target = requires { typename S::target; } && std::default_initializable<typename S::target>;
@@ -78,9 +85,8 @@ concept has_forward = requires(S s, stage_context& c, typename S::weights const&
 
 template<class S>
 concept has_backward = requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
-                                output_gradient_t<S> const& dy, input_gradient_t<S>& dx, typename S::gradients& g) {
-  s.backward(c, w, saved, dy, dx, g);
-};
+                                output_gradient_t<S> const& dy, input_gradient_t<S>& dx,
+                                typename S::gradients& g) { s.backward(c, w, saved, dy, dx, g); };
 
 template<class S>
 concept has_loss_forward = requires(S s, stage_context& c, typename S::weights const& w, typename S::input const& x,
@@ -89,10 +95,9 @@ concept has_loss_forward = requires(S s, stage_context& c, typename S::weights c
 };
 
 template<class S>
-concept has_loss_backward = requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
-                                     input_gradient_t<S>& dx, typename S::gradients& g) {
-  s.backward(c, w, saved, dx, g);
-};
+concept has_loss_backward =
+    requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved, input_gradient_t<S>& dx,
+             typename S::gradients& g) { s.backward(c, w, saved, dx, g); };
 
 /// A piece of a model that a rank can run.
 /// Needs: (1) the types `input`, `output`, `weights`, `gradients`, `saved`, default-constructible (boundaries may be any
@@ -122,11 +127,12 @@ concept loss_stage = has_weights<S> && has_input<S> && has_target<S> && has_loss
 /// and saved stay alive until the second half has run.
 template<class S>
 concept split_backward_stage =
-    (stage<S> && requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
-                          output_gradient_t<S> const& dy, input_gradient_t<S>& dx, typename S::gradients& g) {
-      s.backward_input(c, w, saved, dy, dx);
-      s.backward_weight(c, w, saved, dy, g);
-    }) ||
+    (stage<S> &&
+     requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
+              output_gradient_t<S> const& dy, input_gradient_t<S>& dx, typename S::gradients& g) {
+       s.backward_input(c, w, saved, dy, dx);
+       s.backward_weight(c, w, saved, dy, g);
+     }) ||
     (loss_stage<S> && requires(S s, stage_context& c, typename S::weights const& w, typename S::saved& saved,
                                input_gradient_t<S>& dx, typename S::gradients& g) {
       s.backward_input(c, w, saved, dx);

@@ -47,7 +47,7 @@ template<class... Entries> class listed_stages {
   template<std::size_t I> using entry = detail::entry_at<I, Entries...>;
 
  public:
-  using input = typename entry<0>::made::input;           ///< of the first stage: what a batch gives
+  using input = typename entry<0>::made::input;               ///< of the first stage: what a batch gives
   using last = typename entry<sizeof...(Entries) - 1>::made;  ///< the last stage
   /// The types that visit may build.
   static constexpr auto types = boost::hana::tuple_t<placed<typename detail::entry<Entries>::made>...>;
@@ -55,7 +55,8 @@ template<class... Entries> class listed_stages {
   explicit listed_stages(boost::hana::tuple<Entries...> entries) : entries_{std::move(entries)} {}
 
   int size() const {
-    return boost::hana::unpack(entries_, [](auto const&... each) { return (detail::entry<Entries>::count(each) + ...); });
+    return boost::hana::unpack(entries_,
+                               [](auto const&... each) { return (detail::entry<Entries>::count(each) + ...); });
   }
 
   /// Throws error where there is no such stage.
@@ -100,8 +101,9 @@ template<class T> auto as_stage_set(T set) {
   if constexpr (detail::is_hana_tuple<T>) {
     return stages(std::move(set));
   } else {
-    static_assert(stage_set<T>, "pipewright: a set of stages has int size() const, void visit(int index, f) const and the "
-                                "types input and last; make one with stages(...), balance<...>(model) or a Hana tuple of stages");
+    static_assert(stage_set<T>,
+                  "pipewright: a set of stages has int size() const, void visit(int index, f) const and the "
+                  "types input and last; make one with stages(...), balance<...>(model) or a Hana tuple of stages");
     return set;
   }
 }
@@ -115,7 +117,8 @@ template<recompute_mode Mode, stage_set Set> class recomputed_stages {
   explicit recomputed_stages(Set set) : set_{std::move(set)} {}
   int size() const { return set_.size(); }
   void visit(int index, auto&& f) const {
-    set_.visit(index, [&]<class S>(S&& stage) { f(recompute<std::remove_cvref_t<S>, Mode>{{std::forward<S>(stage)}}); });
+    set_.visit(index,
+               [&]<class S>(S&& stage) { f(recompute<std::remove_cvref_t<S>, Mode>{{std::forward<S>(stage)}}); });
   }
 
  private:
