@@ -28,39 +28,58 @@ namespace {
 namespace pw = pipewright;
 
 void add_model(CLI::App& app, trainer::request& r, std::string& model, double& dropout) {
-  app.add_option("--model", model, "tiny, small, medium, gpt2, or sizes: layers=8,width=64,heads=4,positions=64,vocabulary=256");
+  app.add_option("--model", model,
+                 "tiny, small, medium, gpt2, or sizes: layers=8,width=64,heads=4,positions=64,vocabulary=256");
   app.add_option("--data", r.data, "A file of text, read byte by byte; without it the library's own source");
   app.add_option("--sequences", r.sequences, "Sequences of a micro-batch")->check(CLI::Range(1, 4096));
-  app.add_option("--length", r.length, "Tokens of a sequence; without it as many as the model has positions")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--length", r.length, "Tokens of a sequence; without it as many as the model has positions")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("-p,--ranks", r.ranks, "P, pipeline ranks: threads")->check(CLI::Range(1, 64));
   app.add_option("--steps", r.steps, "Steps of M micro-batches each")->check(CLI::Range(1, 10'000'000));
   app.add_option("--learning-rate", r.learning_rate, "The highest learning rate")->check(CLI::Range(0.0, 1e3));
   app.add_option("--dropout", dropout, "Probability of all dropouts")->check(CLI::Range(0.0, 0.99));
   app.add_option("--seed", r.seed, "Of weights, data order and dropout");
-  app.add_option("--sample", r.sample, "Tokens of the text that is written at the end; 0: none")->check(CLI::Range(0, 100'000));
-  app.add_option("--pace", r.pace, "Slow devices: an action takes this many times its processor time, so that more ranks than cores run side by side")->check(CLI::Range(1.0, 1000.0));
+  app.add_option("--sample", r.sample, "Tokens of the text that is written at the end; 0: none")
+      ->check(CLI::Range(0, 100'000));
+  app.add_option("--pace", r.pace,
+                 "Slow devices: an action takes this many times its processor time, so that more ranks than cores run "
+                 "side by side")
+      ->check(CLI::Range(1.0, 1000.0));
 }
 
 void add_training(CLI::App& app, trainer::request& r, std::vector<int>& balance, std::string& recompute) {
   app.add_option("-s,--schedule", r.schedule, "sequential, gpipe, flush, interleaved, 1f1b, 1f1b-vsync or 2bw");
   app.add_option("-m,--micro-batches", r.micro_batches, "M, micro-batches of a step")->check(CLI::Range(1, 4096));
   app.add_option("-v,--chunks", r.chunks, "V, stages of each rank (interleaved: 2)")->check(CLI::Range(1, 64));
-  app.add_option("-g,--group", r.group, "G, micro-batches that interleaved runs through a chunk before the next")->check(CLI::Range(1, 4096));
-  app.add_option("--balance", balance, "Layers of each stage, embedding and head being one each: 4,2,2,2; without it by cost")->delimiter(',');
+  app.add_option("-g,--group", r.group, "G, micro-batches that interleaved runs through a chunk before the next")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--balance", balance,
+                 "Layers of each stage, embedding and head being one each: 4,2,2,2; without it by cost")
+      ->delimiter(',');
   app.add_flag("--tied", r.tied, "One weight for embedding and head, as Hugging Face has it; else the head is a copy");
   app.add_option("--weights", r.weights, "A safetensors file of weights to start from");
   app.add_option("--optimizer", r.optimizer, "sgd, adam or adamw")->check(CLI::IsMember({"sgd", "adam", "adamw"}));
-  app.add_option("--rate-shape", r.rate_shape, "The learning rate after the warm-up: constant, linear or cosine")->check(CLI::IsMember({"constant", "linear", "cosine"}));
+  app.add_option("--rate-shape", r.rate_shape, "The learning rate after the warm-up: constant, linear or cosine")
+      ->check(CLI::IsMember({"constant", "linear", "cosine"}));
   app.add_option("--warm-up", r.warm_up, "Steps over which the learning rate rises")->check(CLI::Range(0, 10'000'000));
-  app.add_option("--weight-decay", r.weight_decay, "Of matrices; biases and norms do not decay")->check(CLI::Range(0.0, 1e3));
+  app.add_option("--weight-decay", r.weight_decay, "Of matrices; biases and norms do not decay")
+      ->check(CLI::Range(0.0, 1e3));
   app.add_option("--momentum", r.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--clip", r.clip, "Largest norm of the whole model's gradient; 0: no clipping")->check(CLI::Range(0.0, 1e9));
+  app.add_option("--accumulate", r.accumulate, "Steps between two updates; synchronous schedules only")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--clip", r.clip, "Largest norm of the whole model's gradient; 0: no clipping")
+      ->check(CLI::Range(0.0, 1e9));
   app.add_flag("--clip-per-stage", r.clip_per_stage, "Clip each stage by its own norm, which every schedule can do");
-  app.add_option("--recompute", recompute, "Run forwards again before their backwards instead of keeping what they saved: never, except-last or always")
+  app.add_option(
+         "--recompute", recompute,
+         "Run forwards again before their backwards instead of keeping what they saved: never, except-last or always")
       ->check(CLI::IsMember({"never", "except-last", "except_last", "always"}));
-  app.add_option("--eval-every", r.evaluate_every, "Steps between looks at the held-out text; 0: at the end only")->check(CLI::Range(0, 10'000'000));
-  app.add_option("--deadline", r.deadline, "Seconds that a rank waits for another before it gives up")->check(CLI::Range(0.001, 1e6));
-  app.add_option("--trace", r.trace, "Write the measured timeline of the last step: Perfetto JSON, or a picture if the name ends in .svg");
+  app.add_option("--eval-every", r.evaluate_every, "Steps between looks at the held-out text; 0: at the end only")
+      ->check(CLI::Range(0, 10'000'000));
+  app.add_option("--deadline", r.deadline, "Seconds that a rank waits for another before it gives up")
+      ->check(CLI::Range(0.001, 1e6));
+  app.add_option("--trace", r.trace,
+                 "Write the measured timeline of the last step: Perfetto JSON, or a picture if the name ends in .svg");
   app.add_option("--json", r.json, "Write all figures; - is the standard output");
   app.add_flag("--dry-run", r.dry_run, "Say the cut, the bytes and the predicted bubble, and run nothing");
   app.add_flag("-q,--quiet", r.quiet, "No lines on the way");
@@ -80,11 +99,15 @@ void train(trainer::request const& r) {
   trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
   if (talks) fmt::print("{}", trainer::describe(r, p));
-  auto const o = trainer::train(r, p, data, [&](int step, double loss, std::optional<double> held_out) {
-    if (!talks || !(step == 1 || step % 10 == 0 || held_out)) return;
-    fmt::print("step {:>5}  loss {:.4f}{}\n", step, loss, held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
-    std::fflush(stdout);
-  }, weights ? &*weights : nullptr);
+  auto const o = trainer::train(
+      r, p, data,
+      [&](int step, double loss, std::optional<double> held_out) {
+        if (!talks || !(step == 1 || step % 10 == 0 || held_out)) return;
+        fmt::print("step {:>5}  loss {:.4f}{}\n", step, loss,
+                   held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
+        std::fflush(stdout);
+      },
+      weights ? &*weights : nullptr);
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, o.weights).go_on(prompt, r.sample) : "";
   if (r.json != "-") fmt::print("\n{}", trainer::summary(r, p, o));
@@ -113,16 +136,16 @@ int run(int argc, char** argv) {
   d.base.pace = 0;
   std::string demo_model = "small";
   double demo_dropout = 0;
-  auto* const demo = app.add_subcommand("demo", "Train under each schedule in turn and compare losses, bubbles and memory");
+  auto* const demo =
+      app.add_subcommand("demo", "Train under each schedule in turn and compare losses, bubbles and memory");
   add_model(*demo, d.base, demo_model, demo_dropout);
-  demo->add_option("-m,--micro-batches", d.base.micro_batches, "M, micro-batches of a step")->check(CLI::Range(1, 4096));
+  demo->add_option("-m,--micro-batches", d.base.micro_batches, "M, micro-batches of a step")
+      ->check(CLI::Range(1, 4096));
   demo->add_option("-o,--output", d.folder, "The folder for timelines and figures");
 
   try {
     app.parse(argc, argv);
-  } catch (CLI::Success const& e) {
-    return app.exit(e);
-  } catch (CLI::ParseError const& e) {
+  } catch (CLI::Success const& e) { return app.exit(e); } catch (CLI::ParseError const& e) {
     throw pw::error(fmt::format("{}; see train_gpt2 --help", e.what()));
   }
   auto const settle = [](trainer::request& to, std::string const& sizes, double p) {
@@ -137,7 +160,9 @@ int run(int argc, char** argv) {
     return 0;
   }
   settle(r, model, dropout);
-  r.recompute = recompute == "always" ? pw::recompute_mode::always : recompute == "never" ? pw::recompute_mode::never : pw::recompute_mode::except_last;
+  r.recompute = recompute == "always"  ? pw::recompute_mode::always
+                : recompute == "never" ? pw::recompute_mode::never
+                                       : pw::recompute_mode::except_last;
   train(r);
   return 0;
 }
@@ -148,10 +173,13 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (std::bad_alloc const&) {
-    std::fputs("train_gpt2: there is not enough memory for this training; choose a smaller model or fewer micro-batches\n", stderr);
+    std::fputs(
+        "train_gpt2: there is not enough memory for this training; choose a smaller model or fewer micro-batches\n",
+        stderr);
   } catch (std::exception const& e) {
     std::string_view why = e.what();
-    if (constexpr std::string_view library = "pipewright: "; why.starts_with(library)) why.remove_prefix(library.size());
+    if (constexpr std::string_view library = "pipewright: "; why.starts_with(library))
+      why.remove_prefix(library.size());
     fmt::print(stderr, "train_gpt2: {}\n", why);
   }
   return 2;

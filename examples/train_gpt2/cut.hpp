@@ -30,7 +30,8 @@ struct layer_cost {
 /// Every layer's cost in floating-point operations: matrix products, attention as the host computes it.
 inline std::vector<layer_cost> operations_of(request const& r) {
   double const tokens = r.tokens_of_micro_batch(), width = r.model.width, length = r.sequence_length();
-  layer_cost const block{tokens * (24 * width * width + 4 * length * width), tokens * (24 * width * width + 10 * length * width), tokens * 24 * width * width};
+  layer_cost const block{tokens * (24 * width * width + 4 * length * width),
+                         tokens * (24 * width * width + 10 * length * width), tokens * 24 * width * width};
   double const head = tokens * 2 * width * r.model.vocabulary, ends = tokens * 4 * width;
   std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
   costs.front() = {ends, 0, ends};
@@ -42,18 +43,24 @@ inline std::vector<layer_cost> operations_of(request const& r) {
 inline std::vector<int> balance_by_cost(std::vector<layer_cost> const& costs, int stages) {
   int const n = static_cast<int>(costs.size());
   if (stages > n)
-    throw pw::error(fmt::format("{} stages cannot be made of {} layers; choose fewer ranks or chunks, or a model with more layers", stages, n));
+    throw pw::error(fmt::format(
+        "{} stages cannot be made of {} layers; choose fewer ranks or chunks, or a model with more layers", stages, n));
   std::vector<double> before(costs.size() + 1);
-  for (int i = 0; i < n; ++i) before[static_cast<std::size_t>(i) + 1] = before[static_cast<std::size_t>(i)] + costs[static_cast<std::size_t>(i)].all();
+  for (int i = 0; i < n; ++i)
+    before[static_cast<std::size_t>(i) + 1] =
+        before[static_cast<std::size_t>(i)] + costs[static_cast<std::size_t>(i)].all();
   auto const width = static_cast<std::size_t>(n) + 1;
   std::vector<double> best(width * (static_cast<std::size_t>(stages) + 1), std::numeric_limits<double>::infinity());
   std::vector<int> from(best.size());
-  auto at = [&](int stage, int layer) { return static_cast<std::size_t>(stage) * width + static_cast<std::size_t>(layer); };
+  auto at = [&](int stage, int layer) {
+    return static_cast<std::size_t>(stage) * width + static_cast<std::size_t>(layer);
+  };
   best[at(0, 0)] = 0;
   for (int s = 1; s <= stages; ++s)
     for (int end = s; end <= n; ++end)
       for (int begin = s - 1; begin < end; ++begin) {
-        double const dearest = std::max(best[at(s - 1, begin)], before[static_cast<std::size_t>(end)] - before[static_cast<std::size_t>(begin)]);
+        double const dearest = std::max(
+            best[at(s - 1, begin)], before[static_cast<std::size_t>(end)] - before[static_cast<std::size_t>(begin)]);
         if (dearest < best[at(s, end)]) {
           best[at(s, end)] = dearest;
           from[at(s, end)] = begin;
@@ -72,9 +79,13 @@ inline std::vector<int> cut_of(request const& r, int stages) {
   if (r.balance.empty()) return balance_by_cost(operations_of(r), stages);
   int const layers = gpt2::layer_count(r.model), given = std::accumulate(r.balance.begin(), r.balance.end(), 0);
   if (static_cast<int>(r.balance.size()) != stages)
-    throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)", fmt::join(r.balance, ","), r.balance.size(), stages));
+    throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)",
+                                fmt::join(r.balance, ","), r.balance.size(), stages));
   if (given != layers || *std::min_element(r.balance.begin(), r.balance.end()) < 1)
-    throw pw::error(fmt::format("--balance {} must give every stage at least one of the model's {} layers (embedding, {} blocks, head), and all of them", fmt::join(r.balance, ","), layers, r.model.layers));
+    throw pw::error(
+        fmt::format("--balance {} must give every stage at least one of the model's {} layers (embedding, {} blocks, "
+                    "head), and all of them",
+                    fmt::join(r.balance, ","), layers, r.model.layers));
   return r.balance;
 }
 
@@ -113,14 +124,18 @@ inline std::vector<layer_cost> measured_costs(request const& r) {
     return best;
   };
   gpt2::activations<backend> x, y, dy, dx;
-  auto const first = measure(gpt2::embedding<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
-                             [](auto&, auto&, auto&) {}, [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, x, g); });
-  auto const last = measure(gpt2::head<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
-                            [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy); },
-                            [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, g); });
-  auto const block = measure(gpt2::block<backend>(r.model, 0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
-                             [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy, dx); },
-                             [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, dy, g); });
+  auto const first = measure(
+      gpt2::embedding<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
+      [](auto&, auto&, auto&) {},
+      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, x, g); });
+  auto const last = measure(
+      gpt2::head<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
+      [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy); },
+      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, g); });
+  auto const block = measure(
+      gpt2::block<backend>(r.model, 0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
+      [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy, dx); },
+      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, dy, g); });
   std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
   costs.front() = first;
   costs.back() = last;

@@ -22,7 +22,10 @@ inline std::string own_source(std::filesystem::path const& here) {
   std::vector<fs::path> files;
   for (auto const& each : fs::recursive_directory_iterator(folder, code))
     if (each.path().extension() == ".hpp") files.push_back(each.path());
-  if (files.empty()) throw pw::error("the checkout that this program was built in is gone, and with it the text to train on; give one with --data FILE");
+  if (files.empty())
+    throw pw::error(
+        "the checkout that this program was built in is gone, and with it the text to train on; give one with --data "
+        "FILE");
   std::sort(files.begin(), files.end());
   std::string text;
   for (auto const& file : files) text += gpt2::read_text(file);

@@ -23,7 +23,8 @@ namespace trainer {
 
 struct demo_request {
   request base;
-  std::string folder = "pipewright-demo";
+  /// Below the build folder where there is one, so that a checkout stays clean.
+  std::string folder = std::filesystem::is_directory("build") ? "build/pipewright-demo" : "pipewright-demo";
 };
 
 namespace detail {
@@ -39,7 +40,9 @@ struct demo_run {
   outcome result;
 };
 
-inline std::size_t largest(std::vector<std::size_t> const& by_rank) { return *std::max_element(by_rank.begin(), by_rank.end()); }
+inline std::size_t largest(std::vector<std::size_t> const& by_rank) {
+  return *std::max_element(by_rank.begin(), by_rank.end());
+}
 inline std::size_t sum(std::vector<std::size_t> const& by_rank) {
   std::size_t all = 0;
   for (auto const each : by_rank) all += each;
@@ -47,14 +50,18 @@ inline std::size_t sum(std::vector<std::size_t> const& by_rank) {
 }
 
 inline std::string table(std::vector<demo_run> const& runs) {
-  std::string text = fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "", "loss", "loss", "held-out", "ms", "bubble", "bubble",
-                                 "in flight", "weight", "activations", "weights", "sent");
-  text += fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "schedule", "first", "last", "loss", "a step", "predicted", "measured",
-                      "by rank", "versions", "largest", "all ranks", "a step");
+  std::string text =
+      fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "", "loss", "loss",
+                  "held-out", "ms", "bubble", "bubble", "in flight", "weight", "activations", "weights", "sent");
+  text += fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "schedule", "first",
+                      "last", "loss", "a step", "predicted", "measured", "by rank", "versions", "largest", "all ranks",
+                      "a step");
   for (auto const& [r, p, o] : runs)
-    text += fmt::format("{:<12}{:>8.3f}{:>8.3f}{:>10.3f}{:>9.1f}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", r.schedule, o.losses.front(), o.losses.back(),
-                        o.held_out.back().loss, 1e3 * o.step_seconds, percent(p.bubble), percent(o.bubble_measured), fmt::format("{}", fmt::join(p.in_flight, " ")),
-                        fmt::format("{}", fmt::join(p.weight_versions, " ")), in_bytes(largest(o.activation_bytes)), in_bytes(sum(o.weight_bytes)), in_bytes(sum(o.sent_bytes)));
+    text += fmt::format("{:<12}{:>8.3f}{:>8.3f}{:>10.3f}{:>9.1f}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n",
+                        r.schedule, o.losses.front(), o.losses.back(), o.held_out.back().loss, 1e3 * o.step_seconds,
+                        percent(p.bubble), percent(o.bubble_measured), fmt::format("{}", fmt::join(p.in_flight, " ")),
+                        fmt::format("{}", fmt::join(p.weight_versions, " ")), in_bytes(largest(o.activation_bytes)),
+                        in_bytes(sum(o.weight_bytes)), in_bytes(sum(o.sent_bytes)));
   return text;
 }
 
@@ -67,16 +74,20 @@ inline void run_demo(demo_request const& d) {
   check(d.base);
   std::error_code code;
   fs::create_directories(d.folder, code);
-  if (!fs::is_directory(d.folder)) throw pw::error(fmt::format("cannot make the folder {}: {}; choose another with --output", d.folder, code ? code.message() : "it is a file"));
+  if (!fs::is_directory(d.folder))
+    throw pw::error(fmt::format("cannot make the folder {}: {}; choose another with --output", d.folder,
+                                code ? code.message() : "it is a file"));
   check_writable((fs::path(d.folder) / "demo.json").string());
   auto const data = load_data(d.base);
   auto const costs = measured_costs(d.base);
 
   auto const cores = std::max(1u, std::thread::hardware_concurrency());
-  say(fmt::format("A GPT-2 of {} blocks learns {} text through a pipeline of {} ranks, under each schedule.\n", d.base.model.layers,
-                  d.base.data.empty() ? "this library's source as" : "the given", d.base.ranks));
+  say(fmt::format("A GPT-2 of {} blocks learns {} text through a pipeline of {} ranks, under each schedule.\n",
+                  d.base.model.layers, d.base.data.empty() ? "this library's source as" : "the given", d.base.ranks));
   if (d.base.pace > 1)
-    say(fmt::format("{} ranks share {} core{}: each action takes {:g} times its processor time, so that the ranks run side by side as\ndevices of their own would.\n",
+    say(
+        fmt::format("{} ranks share {} core{}: each action takes {:g} times its processor time, so that the ranks run "
+                    "side by side as\ndevices of their own would.\n",
                     d.base.ranks, cores, cores == 1 ? "" : "s", d.base.pace));
 
   std::vector<detail::demo_run> runs;
@@ -95,11 +106,13 @@ inline void run_demo(demo_request const& d) {
     if (runs.empty()) say("\n" + describe(r, p) + "\n");
     say(fmt::format("{:<12} {} steps ...", schedule, r.steps));
     auto o = train(r, p, data, [](int, double, std::optional<double>) {});
-    say(fmt::format(" loss {:.3f} -> {:.3f}, {:.1f} ms a step\n", o.losses.front(), o.losses.back(), 1e3 * o.step_seconds));
+    say(fmt::format(" loss {:.3f} -> {:.3f}, {:.1f} ms a step\n", o.losses.front(), o.losses.back(),
+                    1e3 * o.step_seconds));
     for (auto* kind : {"predicted", "measured"}) {
       auto t = std::string_view(kind) == "predicted" ? p.timeline : o.timeline;
       t.title = title_of(r, t.unit == pw::time_unit::seconds ? "measured" : "predicted in milliseconds");
-      for (auto* ending : {".svg", ".json"}) write_trace((fs::path(d.folder) / fmt::format("{}-{}{}", schedule, kind, ending)).string(), t);
+      for (auto* ending : {".svg", ".json"})
+        write_trace((fs::path(d.folder) / fmt::format("{}-{}{}", schedule, kind, ending)).string(), t);
     }
     all.push_back(outcome_json(r, p, o, ""));
     runs.push_back({std::move(r), std::move(p), std::move(o)});
@@ -111,12 +124,16 @@ inline void run_demo(demo_request const& d) {
   };
   auto const& gpipe = named("gpipe");
   auto const& flush = named("flush");
-  say(fmt::format("flush computes what gpipe does ({}) and holds {} of activations where gpipe holds {}.\n",
-                  flush.result.losses == gpipe.result.losses ? "the losses are equal to the last bit" : "BUT THE LOSSES DIFFER",
-                  in_bytes(detail::sum(flush.result.activation_bytes)), in_bytes(detail::sum(gpipe.result.activation_bytes))));
-  say("1f1b and 1f1b-vsync update after each micro-batch, the others once a step; 2bw updates with gradients one step old.\n");
+  say(fmt::format(
+      "flush computes what gpipe does ({}) and holds {} of activations where gpipe holds {}.\n",
+      flush.result.losses == gpipe.result.losses ? "the losses are equal to the last bit" : "BUT THE LOSSES DIFFER",
+      in_bytes(detail::sum(flush.result.activation_bytes)), in_bytes(detail::sum(gpipe.result.activation_bytes))));
+  say("1f1b and 1f1b-vsync update after each micro-batch, the others once a step; 2bw updates with gradients one step "
+      "old.\n");
 
-  say(fmt::format("\nGPipe's bubble shrinks as micro-batches grow, (P-1)/(M+P-1) for equal stages:\n{:>5}{:>12}{:>12}{:>12}\n", "M", "formula", "predicted", "measured"));
+  say(fmt::format(
+      "\nGPipe's bubble shrinks as micro-batches grow, (P-1)/(M+P-1) for equal stages:\n{:>5}{:>12}{:>12}{:>12}\n", "M",
+      "formula", "predicted", "measured"));
   nlohmann::ordered_json sweep = nlohmann::ordered_json::array();
   for (int m = 1; m <= 32; m *= 2) {
     auto r = d.base;
@@ -127,15 +144,21 @@ inline void run_demo(demo_request const& d) {
     auto const o = train(r, p, data, [](int, double, std::optional<double>) {});
     double const formula = static_cast<double>(r.ranks - 1) / (m + r.ranks - 1);
     say(fmt::format("{:>5}{:>12}{:>12}{:>12}\n", m, percent(formula), percent(p.bubble), percent(o.bubble_measured)));
-    sweep.push_back({{"micro_batches", m}, {"formula", formula}, {"bubble_predicted", p.bubble}, {"bubble_measured", o.bubble_measured}});
+    sweep.push_back({{"micro_batches", m},
+                     {"formula", formula},
+                     {"bubble_predicted", p.bubble},
+                     {"bubble_measured", o.bubble_measured}});
   }
 
-  say("\nflush, one step, predicted (times in milliseconds) and measured:\n" + pw::chart(flush.plan.timeline) + "\n" + pw::chart(flush.result.timeline));
+  say("\nflush, one step, predicted (times in milliseconds) and measured:\n" + pw::chart(flush.plan.timeline) + "\n" +
+      pw::chart(flush.result.timeline));
   auto const prompt = std::string("/// The ");
   say(fmt::format("\nAfter {} steps the model goes on from \"{}\":\n{}\n", flush.asked.steps, prompt,
                   printable(prompt + writer(flush.asked, flush.result.weights).go_on(prompt, d.base.sample))));
   write_json((fs::path(d.folder) / "demo.json").string(), {{"runs", all}, {"gpipe_bubble", sweep}});
-  say(fmt::format("\nTimelines, predicted and measured, are in {}: *.svg for a browser, *.json for ui.perfetto.dev; all figures in demo.json.\n",
+  say(
+      fmt::format("\nTimelines, predicted and measured, are in {}: *.svg for a browser, *.json for ui.perfetto.dev; "
+                  "all figures in demo.json.\n",
                   fs::absolute(d.folder).string()));
 }
 

@@ -37,7 +37,9 @@ class meter {
   void after(pw::event const& e) {
     if (active && is_work(e)) {
       if (pace_ > 1)
-        std::this_thread::sleep_until(begun_ + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(pace_ * (thread_seconds() - processor_))));
+        std::this_thread::sleep_until(begun_ +
+                                      std::chrono::duration_cast<clock::duration>(
+                                          std::chrono::duration<double>(pace_ * (thread_seconds() - processor_))));
       double const begin = seconds(begun_), end = seconds(clock::now());
       if (now_.empty()) now_.first = begin;
       now_.last = end;
@@ -57,7 +59,9 @@ class meter {
   std::vector<stretch> stretches;
 
  private:
-  static bool is_work(pw::event const& e) { return pw::is_compute(e.instruction.what.what) || e.instruction.what.what == pw::kind::update; }
+  static bool is_work(pw::event const& e) {
+    return pw::is_compute(e.instruction.what.what) || e.instruction.what.what == pw::kind::update;
+  }
   static double seconds(clock::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
 
   double pace_, processor_ = 0;

@@ -24,7 +24,10 @@ namespace trainer {
 /// 1234567 as 1.2 MB.
 inline std::string in_bytes(std::size_t bytes) {
   auto const b = static_cast<double>(bytes);
-  return b < 1e3 ? fmt::format("{} B", bytes) : b < 1e6 ? fmt::format("{:.1f} kB", b / 1e3) : b < 1e9 ? fmt::format("{:.1f} MB", b / 1e6) : fmt::format("{:.2f} GB", b / 1e9);
+  return b < 1e3   ? fmt::format("{} B", bytes)
+         : b < 1e6 ? fmt::format("{:.1f} kB", b / 1e3)
+         : b < 1e9 ? fmt::format("{:.1f} MB", b / 1e6)
+                   : fmt::format("{:.2f} GB", b / 1e9);
 }
 inline std::string in_bytes(std::vector<std::size_t> const& by_rank) {
   std::string text;
@@ -43,7 +46,8 @@ inline void write_trace(std::string const& file, pw::trace const& t) {
 }
 
 inline std::string title_of(request const& r, char const* kind) {
-  return fmt::format("{}: GPT-2 of {} blocks, {} ranks, {} micro-batches a step, {}", r.schedule, r.model.layers, r.ranks, r.micro_batches, kind);
+  return fmt::format("{}: GPT-2 of {} blocks, {} ranks, {} micro-batches a step, {}", r.schedule, r.model.layers,
+                     r.ranks, r.micro_batches, kind);
 }
 
 /// The cut and what each rank holds, before anything runs.
@@ -60,15 +64,22 @@ inline std::string describe(request const& r, prospect const& p) {
   };
   std::size_t all = 0;
   for (auto const each : p.parameters) all += each;
-  std::string text = fmt::format("GPT-2 of {} blocks, width {}, {} heads, vocabulary {}: {} parameters; {} x {} tokens a micro-batch, {} micro-batches a step\n",
-                                 r.model.layers, r.model.width, r.model.heads, r.model.vocabulary, all, r.sequences, r.sequence_length(), r.micro_batches);
+  std::string text = fmt::format(
+      "GPT-2 of {} blocks, width {}, {} heads, vocabulary {}: {} parameters; {} x {} tokens a micro-batch, {} "
+      "micro-batches a step\n",
+      r.model.layers, r.model.width, r.model.heads, r.model.vocabulary, all, r.sequences, r.sequence_length(),
+      r.micro_batches);
   text += fmt::format("schedule {}, {} rank{}{}; predicted bubble {}\n", r.schedule, r.ranks, r.ranks == 1 ? "" : "s",
                       plan.facts.chunks > 1 ? fmt::format(" of {} stages", plan.facts.chunks) : "", percent(p.bubble));
   for (int s = 0, first = 0; s < plan.stages(); first += p.sizes[static_cast<std::size_t>(s++)])
-    text += fmt::format("  stage {} on rank {}: {}\n", s, plan.rank_of_stage[s], layers(first, p.sizes[static_cast<std::size_t>(s)]));
+    text += fmt::format("  stage {} on rank {}: {}\n", s, plan.rank_of_stage[s],
+                        layers(first, p.sizes[static_cast<std::size_t>(s)]));
   for (std::size_t rank = 0; rank < p.parameters.size(); ++rank)
-    text += fmt::format("  rank {}: {} parameters, weights {} ({} version{}), activations {} ({} in flight), sends {} a step\n", rank, p.parameters[rank],
-                        in_bytes(p.weight_bytes[rank]), p.weight_versions[rank], p.weight_versions[rank] == 1 ? "" : "s", in_bytes(p.activation_bytes[rank]), p.in_flight[rank], in_bytes(p.sent_bytes[rank]));
+    text += fmt::format(
+        "  rank {}: {} parameters, weights {} ({} version{}), activations {} ({} in flight), sends {} a step\n", rank,
+        p.parameters[rank], in_bytes(p.weight_bytes[rank]), p.weight_versions[rank],
+        p.weight_versions[rank] == 1 ? "" : "s", in_bytes(p.activation_bytes[rank]), p.in_flight[rank],
+        in_bytes(p.sent_bytes[rank]));
   return text;
 }
 
@@ -80,7 +91,11 @@ inline nlohmann::ordered_json json_of(request const& r, prospect const& p) {
   j["micro_batches"] = r.micro_batches;
   j["chunks"] = plan.facts.chunks;
   j["balance"] = p.sizes;
-  j["model"] = {{"layers", r.model.layers}, {"width", r.model.width}, {"heads", r.model.heads}, {"positions", r.model.positions}, {"vocabulary", r.model.vocabulary}};
+  j["model"] = {{"layers", r.model.layers},
+                {"width", r.model.width},
+                {"heads", r.model.heads},
+                {"positions", r.model.positions},
+                {"vocabulary", r.model.vocabulary}};
   j["parameters"] = p.parameters;
   j["tokens_per_step"] = r.tokens_of_micro_batch() * r.micro_batches;
   j["bubble_predicted"] = p.bubble;
@@ -99,12 +114,14 @@ inline nlohmann::ordered_json prospect_json(request const& r, prospect const& p)
   return j;
 }
 
-inline nlohmann::ordered_json outcome_json(request const& r, prospect const& p, outcome const& o, std::string const& text) {
+inline nlohmann::ordered_json outcome_json(request const& r, prospect const& p, outcome const& o,
+                                           std::string const& text) {
   auto j = json_of(r, p);
   j["steps"] = r.steps;
   j["losses"] = o.losses;
   j["held_out"] = nlohmann::ordered_json::array();
-  for (auto const& each : o.held_out) j["held_out"].push_back({{"step", each.step}, {"loss", each.loss}, {"perplexity", each.perplexity()}});
+  for (auto const& each : o.held_out)
+    j["held_out"].push_back({{"step", each.step}, {"loss", each.loss}, {"perplexity", each.perplexity()}});
   j["step_seconds"] = o.step_seconds;
   j["tokens_per_second"] = o.step_seconds > 0 ? r.tokens_of_micro_batch() * r.micro_batches / o.step_seconds : 0.;
   j["pace"] = r.pace;
@@ -132,13 +149,15 @@ inline std::string printable(std::string_view text) {
 /// The end of a training, in lines.
 inline std::string summary(request const& r, prospect const& p, outcome const& o) {
   auto const& last = o.held_out.back();
-  return fmt::format("loss {:.3f} -> {:.3f}; held out {:.3f}, perplexity {:.1f}\n"
-                     "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n"
-                     "by rank: in flight {}; weight versions {}\n"
-                     "         activations {}\n         weights {}\n         sent a step {}\n",
-                     o.losses.front(), o.losses.back(), last.loss, last.perplexity(), 1e3 * o.step_seconds,
-                     r.tokens_of_micro_batch() * r.micro_batches / o.step_seconds, percent(p.bubble), percent(o.bubble_measured), fmt::join(p.in_flight, " "),
-                     fmt::join(p.weight_versions, " "), in_bytes(o.activation_bytes), in_bytes(o.weight_bytes), in_bytes(o.sent_bytes));
+  return fmt::format(
+      "loss {:.3f} -> {:.3f}; held out {:.3f}, perplexity {:.1f}\n"
+      "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n"
+      "by rank: in flight {}; weight versions {}\n"
+      "         activations {}\n         weights {}\n         sent a step {}\n",
+      o.losses.front(), o.losses.back(), last.loss, last.perplexity(), 1e3 * o.step_seconds,
+      r.tokens_of_micro_batch() * r.micro_batches / o.step_seconds, percent(p.bubble), percent(o.bubble_measured),
+      fmt::join(p.in_flight, " "), fmt::join(p.weight_versions, " "), in_bytes(o.activation_bytes),
+      in_bytes(o.weight_bytes), in_bytes(o.sent_bytes));
 }
 
 }  // namespace trainer

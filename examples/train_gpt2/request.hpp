@@ -11,9 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include <unistd.h>
-
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/configuration.hpp>
@@ -38,7 +37,8 @@ struct request {
   std::string optimizer = "adamw";
   double learning_rate = 3e-3, weight_decay = 0.01, momentum = 0.9;
   std::string rate_shape = "cosine";
-  int warm_up = 5;  ///< steps
+  int warm_up = 5;     ///< steps
+  int accumulate = 1;  ///< steps between two updates
   double clip = 0;
   bool clip_per_stage = false;
   std::uint64_t seed = 1;
@@ -61,8 +61,10 @@ inline gpt2::configuration model_named(std::string_view name) {
   if (name == "small") return {.vocabulary = 256, .positions = 64, .width = 64, .heads = 4, .layers = 8};
   if (name == "medium") return {.vocabulary = 256, .positions = 128, .width = 128, .heads = 4, .layers = 8};
   if (name == "gpt2") return {.vocabulary = 50257, .positions = 1024, .width = 768, .heads = 12, .layers = 12};
-  throw pw::error(fmt::format("there is no model '{}'; choose tiny, small, medium or gpt2, or give sizes as "
-                              "layers=8,width=64,heads=4,positions=64,vocabulary=256", name));
+  throw pw::error(
+      fmt::format("there is no model '{}'; choose tiny, small, medium or gpt2, or give sizes as "
+                  "layers=8,width=64,heads=4,positions=64,vocabulary=256",
+                  name));
 }
 
 /// A name, or sizes as layers=8,width=64,...; what is not said is as in `small`.
@@ -80,7 +82,9 @@ inline gpt2::configuration parse_model(std::string_view text) {
                     : key == "positions"  ? &c.positions
                     : key == "vocabulary" ? &c.vocabulary
                                           : nullptr;
-    if (to == nullptr) throw pw::error(fmt::format("a model has no size '{}'; the sizes are layers, width, heads, positions and vocabulary", key));
+    if (to == nullptr)
+      throw pw::error(
+          fmt::format("a model has no size '{}'; the sizes are layers, width, heads, positions and vocabulary", key));
     int const most = to == &c.layers ? 1024 : to == &c.positions || to == &c.vocabulary ? 1 << 20 : 1 << 16;
     auto const [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), *to);
     if (code != std::errc{} || end != digits.data() + digits.size() || *to < 1 || *to > most)
@@ -108,11 +112,17 @@ inline void check_writable(std::string const& file) {
 /// Throws where numbers make no training. Shapes of schedules and cuts are judged by the plan and the cut.
 inline void check(request const& r) {
   gpt2::check(r.model);
-  if (r.model.vocabulary < 256) throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
+  if (r.model.vocabulary < 256)
+    throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
   if (r.sequence_length() > r.model.positions)
-    throw pw::error(fmt::format("sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions", r.length, r.model.positions));
+    throw pw::error(fmt::format(
+        "sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions",
+        r.length, r.model.positions));
   if (static_cast<std::int64_t>(r.sequences) * r.sequence_length() > 1 << 24)
-    throw pw::error(fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer --sequences or a shorter --length", r.sequences, r.sequence_length()));
+    throw pw::error(
+        fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer "
+                    "--sequences or a shorter --length",
+                    r.sequences, r.sequence_length()));
   check_writable(r.trace);
   check_writable(r.json);
 }

@@ -32,10 +32,14 @@ class writer {
 
  public:
   writer(request const& r, named_weights const& all)
-      : length_{r.sequence_length()}, vocabulary_{r.model.vocabulary}, context_{.training = false, .seed = r.seed},
-        first_{gpt2::embedding<backend>(r.model)}, last_{gpt2::head<backend>(r.model)} {
+      : length_{r.sequence_length()},
+        vocabulary_{r.model.vocabulary},
+        context_{.training = false, .seed = r.seed},
+        first_{gpt2::embedding<backend>(r.model)},
+        last_{gpt2::head<backend>(r.model)} {
     take(first_, all);
-    for (int i = 0; i < r.model.layers; ++i) take(blocks_.emplace_back(layer<gpt2::block<backend>>{gpt2::block<backend>(r.model, i)}), all);
+    for (int i = 0; i < r.model.layers; ++i)
+      take(blocks_.emplace_back(layer<gpt2::block<backend>>{gpt2::block<backend>(r.model, i)}), all);
     take(last_, all);
   }
 
@@ -59,7 +63,8 @@ class writer {
 
   std::int32_t next(std::vector<std::int32_t> const& ids, float chance) {
     auto const seen = std::min<std::size_t>(ids.size(), static_cast<std::size_t>(length_));
-    gpt2::token_batch const tokens{{1, static_cast<int>(seen)}, {ids.end() - static_cast<std::ptrdiff_t>(seen), ids.end()}};
+    gpt2::token_batch const tokens{{1, static_cast<int>(seen)},
+                                   {ids.end() - static_cast<std::ptrdiff_t>(seen), ids.end()}};
     gpt2::activations<backend> x, y;
     first_.stage.forward(context_, first_.weights, tokens, x, first_.saved);
     for (auto& block : blocks_) {

@@ -36,13 +36,13 @@ namespace trainer {
 /// What is known of a training before it runs.
 struct prospect {
   pw::dynamic_plan plan;
-  std::vector<int> sizes;           ///< layers of each stage
-  std::vector<std::size_t> parameters;  ///< of each rank
-  std::vector<int> in_flight;       ///< by rank: micro-batches times chunks
-  std::vector<int> weight_versions; ///< by rank, in the steady state
+  std::vector<int> sizes;                                               ///< layers of each stage
+  std::vector<std::size_t> parameters;                                  ///< of each rank
+  std::vector<int> in_flight;                                           ///< by rank: micro-batches times chunks
+  std::vector<int> weight_versions;                                     ///< by rank, in the steady state
   std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
   double bubble = 0;
-  pw::trace timeline;               ///< as predicted
+  pw::trace timeline;  ///< as predicted
 };
 
 struct held_out_loss {
@@ -55,20 +55,25 @@ struct held_out_loss {
 struct outcome {
   std::vector<double> losses;  ///< of every step
   std::vector<held_out_loss> held_out;
-  double step_seconds = 0;     ///< mean, without the first step
+  double step_seconds = 0;  ///< mean, without the first step
   double bubble_measured = 0;
   std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
-  pw::trace timeline;          ///< as measured, of the last step or steps
+  pw::trace timeline;                                                   ///< as measured, of the last step or steps
   named_weights weights;
 };
 
 inline pw::needs needs_of(request const& r, int stages) {
   bool const facts = r.clip > 0 && !r.clip_per_stage;
-  return {.recompute = r.recompute, .step_facts = facts, .tied_first = r.tied ? 0 : -1, .tied_second = r.tied ? stages - 1 : -1};
+  return {.recompute = r.recompute,
+          .step_facts = facts,
+          .tied_first = r.tied ? 0 : -1,
+          .tied_second = r.tied ? stages - 1 : -1};
 }
 
 inline pw::pipeline_options options_of(request const& r) {
-  pw::pipeline_options o{.seed = r.seed, .clip = r.clip, .clip_over = r.clip_per_stage ? pw::clip_scope::stage : pw::clip_scope::model};
+  pw::pipeline_options o{
+      .seed = r.seed, .clip = r.clip, .clip_over = r.clip_per_stage ? pw::clip_scope::stage : pw::clip_scope::model};
+  o.accumulate = r.accumulate;
   if (r.tied) o.tied = {"wte.weight", "lm_head.weight"};
   return o;
 }
@@ -78,7 +83,8 @@ inline void with_schedule(request const& r, auto&& run) {
   if (r.schedule == "forward-only") throw pw::error("forward-only does not train; choose another schedule");
   bool const known = pw::visit_schedule(r.schedule, [&](auto policy) {
     using P = typename decltype(policy)::type;
-    run(policy, pw::detail::legal_shape<P>({.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
+    run(policy, pw::detail::legal_shape<P>(
+                    {.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
   });
   if (!known) static_cast<void>(pw::make_plan(r.schedule, {}));  // throws: it knows the names
 }
@@ -128,17 +134,24 @@ inline void count_bytes(request const& r, prospect& p) {
     auto const& depth = plan.slots[s];
     std::size_t saved = 0, parameters = 0;
     for (int i = 0; i < p.sizes[n(s)]; ++i, ++layer) {
-      saved += saved_bytes(r, layer) + (i > 0 ? boundary : 0);  // a layer keeps its input; the first one's is the stage's
+      saved +=
+          saved_bytes(r, layer) + (i > 0 ? boundary : 0);  // a layer keeps its input; the first one's is the stage's
       parameters += parameters_of(r, layer);
     }
     bool const again = plan.wants.recompute != pw::recompute_mode::never;
     p.parameters[rank] += parameters;
     p.weight_bytes[rank] += 4 * parameters * n(plan.weight_buffers[rank]);
-    p.activation_bytes[rank] += saved * n(std::max(again ? depth.last_saved : depth.saved, 1) + (again ? depth.recomputed : 0)) + (s == 0 ? tokens : boundary) * n(depth.input);
-    if (s < last) p.activation_bytes[rank] += boundary * n(depth.output_gradient + (plan.rank_of_stage[s + 1] != plan.rank_of_stage[s] ? depth.output : 0));
-    if (s > 0 && plan.rank_of_stage[s - 1] != plan.rank_of_stage[s]) p.activation_bytes[rank] += boundary * n(depth.input_gradient);
+    p.activation_bytes[rank] +=
+        saved * n(std::max(again ? depth.last_saved : depth.saved, 1) + (again ? depth.recomputed : 0)) +
+        (s == 0 ? tokens : boundary) * n(depth.input);
+    if (s < last)
+      p.activation_bytes[rank] +=
+          boundary * n(depth.output_gradient + (plan.rank_of_stage[s + 1] != plan.rank_of_stage[s] ? depth.output : 0));
+    if (s > 0 && plan.rank_of_stage[s - 1] != plan.rank_of_stage[s])
+      p.activation_bytes[rank] += boundary * n(depth.input_gradient);
     for (int neighbour : {s - 1, s + 1})
-      if (neighbour >= 0 && neighbour <= last && plan.rank_of_stage[neighbour] != plan.rank_of_stage[s]) p.sent_bytes[rank] += boundary * n(plan.facts.micro_batches);
+      if (neighbour >= 0 && neighbour <= last && plan.rank_of_stage[neighbour] != plan.rank_of_stage[s])
+        p.sent_bytes[rank] += boundary * n(plan.facts.micro_batches);
   }
 }
 
@@ -172,11 +185,14 @@ inline prospect plan_training(request const& r, std::vector<layer_cost> const& l
 inline void check_memory(prospect const& p) {
   double need = 0;
   for (std::size_t r = 0; r < p.parameters.size(); ++r)
-    need += static_cast<double>(p.weight_bytes[r]) + 4. * 3 * static_cast<double>(p.parameters[r]) + static_cast<double>(p.activation_bytes[r]);
+    need += static_cast<double>(p.weight_bytes[r]) + 4. * 3 * static_cast<double>(p.parameters[r]) +
+            static_cast<double>(p.activation_bytes[r]);
   double const have = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (need > 0.9 * have)
-    throw pw::error(fmt::format("this training needs some {:.1f} GB of memory and the machine has {:.1f}; choose a smaller model, fewer sequences or micro-batches, or --recompute always",
-                                need / 1e9, have / 1e9));
+    throw pw::error(
+        fmt::format("this training needs some {:.1f} GB of memory and the machine has {:.1f}; choose a smaller model, "
+                    "fewer sequences or micro-batches, or --recompute always",
+                    need / 1e9, have / 1e9));
 }
 
 /// Hears how a training goes on: a step and its loss, and at times a held-out loss.
@@ -187,14 +203,23 @@ namespace detail {
 /// One training in one process, whose ranks are threads.
 template<class Set> class training {
  public:
-  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report, gpt2::safetensors const* file)
-      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, file_{file}, recorders_(static_cast<std::size_t>(r.ranks)),
+  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report,
+           gpt2::safetensors const* file)
+      : r_{r},
+        p_{p},
+        data_{data},
+        set_{std::move(set)},
+        report_{std::move(report)},
+        file_{file},
+        recorders_(static_cast<std::size_t>(r.ranks)),
         stretches_(static_cast<std::size_t>(r.ranks)) {
-    for (auto* each : {&result_.activation_bytes, &result_.weight_bytes, &result_.sent_bytes}) each->resize(static_cast<std::size_t>(r.ranks));
+    for (auto* each : {&result_.activation_bytes, &result_.weight_bytes, &result_.sent_bytes})
+      each->resize(static_cast<std::size_t>(r.ranks));
   }
 
   outcome run() {
-    pw::in_process::run(p_.plan, [this](pw::in_process::endpoint& here) { run_rank(here); }, {.mode = pw::in_process::buffered, .deadline = r_.deadline});
+    pw::in_process::run(p_.plan, [this](pw::in_process::endpoint& here) { run_rank(here); },
+                        {.mode = pw::in_process::buffered, .deadline = r_.deadline});
     bool const skip_first = !plan().is_stream() && r_.steps > 1;  // the first step makes the slots
     result_.bubble_measured = measured_bubble(stretches_, skip_first ? 1 : 0);
     result_.timeline = pw::measured_trace(plan(), recorders_);
@@ -204,7 +229,12 @@ template<class Set> class training {
  private:
   pw::plan_view plan() const { return p_.plan.view(); }
   gpt2::text_batch batch(gpt2::part_of_text part, int step) const {
-    return {.data = &data_, .sequences = r_.sequences, .micro_batches = r_.micro_batches, .step = step, .seed = r_.seed, .part = part};
+    return {.data = &data_,
+            .sequences = r_.sequences,
+            .micro_batches = r_.micro_batches,
+            .step = step,
+            .seed = r_.seed,
+            .part = part};
   }
 
   void run_rank(pw::in_process::endpoint& here) {
@@ -226,14 +256,18 @@ template<class Set> class training {
       seen.recording = step >= r_.steps - shown;
       auto const before = pipeline.bytes().sent;
       auto const result = pipeline.step(batch(gpt2::part_of_text::training, step));
-      bool const last = step + 1 == r_.steps, evaluate = last || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
+      bool const last = step + 1 == r_.steps,
+                 evaluate = last || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
       if (evaluate) pipeline.drain();
       sent += pipeline.bytes().sent - before;
       if (evaluate || !plan().is_stream()) seen.cut();
-      if (last && rank == 0) result_.step_seconds = std::chrono::duration<double>(clock::now() - begin - evaluating).count() / (r_.steps - timed_from);
+      if (last && rank == 0)
+        result_.step_seconds =
+            std::chrono::duration<double>(clock::now() - begin - evaluating).count() / (r_.steps - timed_from);
       auto const held_out = evaluate ? judge(pipeline, seen, evaluating) : std::nullopt;
       if (!result.has_loss) continue;
-      if (!std::isfinite(result.loss)) throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
+      if (!std::isfinite(result.loss))
+        throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
       result_.losses.push_back(result.loss);
       if (held_out) result_.held_out.push_back({step + 1, *held_out});
       report_(step + 1, result.loss, held_out);
@@ -254,8 +288,11 @@ template<class Set> class training {
 
   void load(auto& pipeline) {
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      auto const from = file_->floats(gpt2::name_in(*file_, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
-      if (from.size() != values.size()) throw pw::error(fmt::format("{} of {} has {} values, but the model needs {}; check --model", name, r_.weights, from.size(), values.size()));
+      auto const from =
+          file_->floats(gpt2::name_in(*file_, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
+      if (from.size() != values.size())
+        throw pw::error(fmt::format("{} of {} has {} values, but the model needs {}; check --model", name, r_.weights,
+                                    from.size(), values.size()));
       std::copy(from.begin(), from.end(), values.begin());
     });
   }
@@ -288,13 +325,17 @@ template<class Set> class training {
 }  // namespace detail
 
 /// Trains as planned, from the weights of a file if there is one.
-inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report, gpt2::safetensors const* file = nullptr) {
+inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report,
+                     gpt2::safetensors const* file = nullptr) {
   check_memory(p);
-  auto const run = [&](auto set) { return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report), file).run(); };
+  auto const run = [&](auto set) {
+    return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report), file).run();
+  };
   auto stages = pw::balance(gpt2::model(r.model), p.sizes);
   switch (r.recompute) {
     case pw::recompute_mode::never: return run(std::move(stages));
-    case pw::recompute_mode::except_last: return run(pw::recompute_each<pw::recompute_mode::except_last>(std::move(stages)));
+    case pw::recompute_mode::except_last:
+      return run(pw::recompute_each<pw::recompute_mode::except_last>(std::move(stages)));
     case pw::recompute_mode::always: break;
   }
   return run(pw::recompute_each<pw::recompute_mode::always>(std::move(stages)));

@@ -3,15 +3,17 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
-#include <doctest/doctest.h>
 #include <new>
+#include <string>
+
+#include <doctest/doctest.h>
+
 #include <pipewright/gpt2/data.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/stage/balance.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <string>
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
-#include <pipewright/error.hpp>
-#include <pipewright/gpt2/data.hpp>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/data.hpp>
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
@@ -41,7 +43,8 @@ TEST_CASE("targets are the next tokens, and training never sees the held-out par
   gpt2::token_batch x, t;
   for (auto const part : {part_of_text::training, part_of_text::held_out}) {
     for (int step = 0; step < 50; ++step) {
-      auto const batch = gpt2::text_batch{.data = &data, .sequences = 3, .micro_batches = 4, .step = step, .seed = 5, .part = part};
+      auto const batch =
+          gpt2::text_batch{.data = &data, .sequences = 3, .micro_batches = 4, .step = step, .seed = 5, .part = part};
       for (int m = 0; m < 4; ++m) {
         batch.input(m, x);
         batch.target(m, t);
@@ -88,7 +91,8 @@ TEST_CASE("micro-batches follow seed, step and index alone") {
 TEST_CASE("held-out sequences reach from end to end") {
   auto const data = gpt2::text_data(counting(1000), 16, 0.3);
   gpt2::token_batch x, t;
-  auto const batch = gpt2::text_batch{.data = &data, .sequences = 2, .micro_batches = 3, .part = part_of_text::held_out};
+  auto const batch =
+      gpt2::text_batch{.data = &data, .sequences = 2, .micro_batches = 3, .part = part_of_text::held_out};
   batch.input(0, x);
   CHECK(x.ids.front() == 700);
   batch.target(2, t);
@@ -101,7 +105,8 @@ TEST_CASE("data that is too short, absent or empty is refused with a sentence") 
   CHECK_THROWS_AS(gpt2::text_data({}, 16), pw::error);
   CHECK_THROWS_AS(static_cast<void>(gpt2::read_text("/nonexistent/text")), pw::error);
   CHECK_THROWS_AS(static_cast<void>(gpt2::read_text(std::filesystem::temp_directory_path())), pw::error);
-  auto const path = std::filesystem::temp_directory_path() / ("pipewright-empty-" + std::to_string(std::random_device{}()));
+  auto const path =
+      std::filesystem::temp_directory_path() / ("pipewright-empty-" + std::to_string(std::random_device{}()));
   std::ofstream{path};
   CHECK_THROWS_AS(static_cast<void>(gpt2::read_text(path)), pw::error);
   std::ofstream(path) << "text";

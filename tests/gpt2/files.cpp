@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading safetensors, and what is refused.
-#include "whole_model.hpp"
-
 #include <cstdint>
 #include <cstring>
-#include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
-#include <pipewright/error.hpp>
-#include <pipewright/gpt2/load.hpp>
-#include <pipewright/gpt2/safetensors.hpp>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/load.hpp>
+#include <pipewright/gpt2/safetensors.hpp>
+
+#include "whole_model.hpp"
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
@@ -37,9 +39,7 @@ auto refusal(std::string const& bytes) -> std::string {
   auto const file = temporary_file(bytes);
   try {
     gpt2::safetensors{file.path};
-  } catch (pw::error const& e) {
-    return e.what();
-  }
+  } catch (pw::error const& e) { return e.what(); }
   return "";
 }
 
@@ -59,10 +59,10 @@ TEST_CASE("every type that is read") {
       R"("c":{"dtype":"F16","shape":[4],"data_offsets":[12,20]},"d":{"dtype":"F64","shape":[],"data_offsets":[20,28]},)"
       R"("e":{"dtype":"I64","shape":[1],"data_offsets":[28,36]},"f":{"dtype":"I32","shape":[1],"data_offsets":[36,40]},)"
       R"("none":{"dtype":"F32","shape":[3,0],"data_offsets":[40,40]}}   )");
-  auto const file = temporary_file(
-      with_header(header, bytes_of(1.5f, -2.f, std::uint16_t{0x3FC0}, std::uint16_t{0xC000}, std::uint16_t{0x3E00},
-                                   std::uint16_t{0x8001}, std::uint16_t{0x7C00}, std::uint16_t{0xFBFF}, 0.25,
-                                   std::int64_t{-7}, std::int32_t{9})));
+  auto const file =
+      temporary_file(with_header(header, bytes_of(1.5f, -2.f, std::uint16_t{0x3FC0}, std::uint16_t{0xC000},
+                                                  std::uint16_t{0x3E00}, std::uint16_t{0x8001}, std::uint16_t{0x7C00},
+                                                  std::uint16_t{0xFBFF}, 0.25, std::int64_t{-7}, std::int32_t{9})));
   auto const read = gpt2::safetensors(file.path);
   CHECK(read.metadata().at("format") == "pt");
   CHECK(read.metadata().at("\xc3\xa9\xf0\x9f\x98\x80\n") == "\"x\"\\");
@@ -109,10 +109,12 @@ TEST_CASE("what is not a safetensors file is refused with a sentence") {
   contains(R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,4]}})", four + four, "bytes of its shape");
   contains(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,4]}})", four, "larger");
   contains(R"({"a":{"dtype":"F32","shape":[99999999999999999999],"data_offsets":[0,4]}})", four, "too large");
-  contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-           four, "stands twice");
-  contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-           four, "overlap");
+  contains(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+      four, "stands twice");
+  contains(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+      four, "overlap");
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", four + four, "hole");
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + four, "belong to no tensor");
   contains(R"({"\ud800":{}})", "", "surrogate");

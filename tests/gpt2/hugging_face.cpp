@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole model against Hugging Face's: logits, loss and every gradient (fixtures: make_fixtures.py).
-#include "reference.hpp"
-#include "whole_model.hpp"
-
 #include <cstdint>
-#include <doctest/doctest.h>
 #include <filesystem>
-#include <pipewright/gpt2/load.hpp>
-#include <pipewright/gpt2/safetensors.hpp>
 #include <string>
 #include <tuple>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/gpt2/load.hpp>
+#include <pipewright/gpt2/safetensors.hpp>
+
+#include "reference.hpp"
+#include "whole_model.hpp"
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;

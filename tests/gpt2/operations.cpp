@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each operation of the host backend against its double-precision formula, each backward against finite differences.
-#include "reference.hpp"
-
 #include <cstdint>
-#include <doctest/doctest.h>
-#include <pipewright/gpt2/host/backend.hpp>
-#include <pipewright/stage/random.hpp>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/gpt2/host/backend.hpp>
+#include <pipewright/stage/random.hpp>
+
+#include "reference.hpp"
 
 namespace gpt2 = pipewright::gpt2;
 using reference::distance;
@@ -171,8 +173,8 @@ TEST_CASE("causal attention") {
       on.attention(fqkv.data(), shape, mask, scratch.data(), out.data(), lse.data());
       CHECK(distance(out, reference::attention(qkv, shape, mask)) < near);
 
-      auto const expected = gradient(
-          [&](values const& v) { return reference::dot(dy, reference::attention(v, shape, mask)); }, qkv);
+      auto const expected =
+          gradient([&](values const& v) { return reference::dot(dy, reference::attention(v, shape, mask)); }, qkv);
       floats dqkv(tokens * 3 * shape.width);
       on.attention_backward(fqkv.data(), out.data(), lse.data(), fdy.data(), shape, mask, scratch.data(), dqkv.data());
       CHECK(distance(dqkv, expected) < 2 * near);

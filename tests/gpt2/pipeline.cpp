@@ -3,9 +3,14 @@
 // stage, every asynchronous one the bits of the oracle of its own rule.
 #include <algorithm>
 #include <cstdint>
-#include <doctest/doctest.h>
 #include <map>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
 #include <pipewright/gpt2/data.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/pipeline/oracle.hpp>
@@ -13,9 +18,6 @@
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/stage/balance.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <string>
-#include <utility>
-#include <vector>
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
@@ -45,10 +47,8 @@ struct setting {
     return o;
   }
   [[nodiscard]] auto needs(int stages, pw::recompute_mode mode) const -> pw::needs {
-    return {.recompute = mode,
-            .step_facts = clip > 0,
-            .tied_first = tied ? 0 : -1,
-            .tied_second = tied ? stages - 1 : -1};
+    return {
+        .recompute = mode, .step_facts = clip > 0, .tied_first = tied ? 0 : -1, .tied_second = tied ? stages - 1 : -1};
   }
 };
 
@@ -60,7 +60,8 @@ struct tokens_of_step {
   void fill(int micro_batch, int factor, gpt2::token_batch& to) const {
     to.batch = {2, 5};
     to.ids.resize(10);
-    for (int i = 0; i < 10; ++i) to.ids[static_cast<std::size_t>(i)] = (factor * (i * i + 3 * micro_batch) + 7 * step) % 13;
+    for (int i = 0; i < 10; ++i)
+      to.ids[static_cast<std::size_t>(i)] = (factor * (i * i + 3 * micro_batch) + 7 * step) % 13;
   }
 };
 
@@ -165,7 +166,8 @@ TEST_CASE("synchronous schedules give the sequential bits on every cut") {
     CAPTURE(s.dropout);
     CAPTURE(s.tied);
     CAPTURE(s.clip);
-    auto const expected = by_oracle(s, pw::weight_rule::synchronous, {.ranks = 1, .micro_batches = 4, .chunks = 1}, pw::recompute_mode::never);
+    auto const expected = by_oracle(s, pw::weight_rule::synchronous, {.ranks = 1, .micro_batches = 4, .chunks = 1},
+                                    pw::recompute_mode::never);
     CHECK(std::find(seen.begin(), seen.end(), expected) == seen.end());  // each setting trains another way
     seen.push_back(expected);
     CHECK((expected.weights.at("wte.weight") == expected.weights.at("lm_head.weight")) == s.tied);
@@ -176,7 +178,8 @@ TEST_CASE("synchronous schedules give the sequential bits on every cut") {
           CAPTURE(schedule);
           check_equal(by_schedule(s, schedule, {.ranks = ranks, .micro_batches = 4}, mode), expected);
         }
-        if (ranks > 1) check_equal(by_schedule(s, "interleaved", {.ranks = ranks, .micro_batches = 4, .chunks = 2}, mode), expected);
+        if (ranks > 1)
+          check_equal(by_schedule(s, "interleaved", {.ranks = ranks, .micro_batches = 4, .chunks = 2}, mode), expected);
       }
     }
   }
@@ -193,7 +196,9 @@ TEST_CASE("asynchronous schedules give the bits of the serial oracle of their ru
       CAPTURE(s.tied);
       CAPTURE(s.clip);
       if (rule == pw::weight_rule::stashing && (s.tied || s.clip > 0)) {
-        CHECK_THROWS_AS(pw::make_plan(schedule, {.ranks = 2, .micro_batches = 4}, s.needs(2, pw::recompute_mode::never)), pw::error);
+        CHECK_THROWS_AS(
+            pw::make_plan(schedule, {.ranks = 2, .micro_batches = 4}, s.needs(2, pw::recompute_mode::never)),
+            pw::error);
         continue;
       }
       for (int ranks = 1; ranks <= 4; ++ranks) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 #include <cstdint>
+#include <set>
+#include <vector>
+
 #include <doctest/doctest.h>
+#include <support/twice.hpp>
+
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/stage/random.hpp>
-#include <set>
-#include <support/twice.hpp>
-#include <vector>
 
 using pipewright::keyed_random;
 using pipewright::philox_4x32_10;

@@ -7,10 +7,11 @@
 #include <functional>
 #include <limits>
 #include <numbers>
-#include <pipewright/gpt2/dropout.hpp>
-#include <pipewright/gpt2/shapes.hpp>
 #include <random>
 #include <vector>
+
+#include <pipewright/gpt2/dropout.hpp>
+#include <pipewright/gpt2/shapes.hpp>
 
 namespace reference {
 
@@ -121,7 +122,8 @@ inline auto attention(values const& qkv, attention_shape s, dropout const& mask)
         }
         for (int j = 0; j <= i; ++j) {
           auto weight = p[j] / total;
-          if (mask) weight *= mask.factor(static_cast<std::uint64_t>(((n * s.heads + h) * s.length + i) * s.length + j));
+          if (mask)
+            weight *= mask.factor(static_cast<std::uint64_t>(((n * s.heads + h) * s.length + i) * s.length + j));
           for (int k = 0; k < size; ++k) {
             out[(n * s.length + i) * s.width + h * size + k] += weight * at(n, j, 2, h, k);
           }

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the stages promise: the laws of stages, with and without dropout; bits; how weights start.
-#include "reference.hpp"
-#include "whole_model.hpp"
-
 #include <cstdint>
-#include <doctest/doctest.h>
-#include <laws/stage.hpp>
-#include <pipewright/transport/parts.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
+#include <doctest/doctest.h>
+#include <laws/stage.hpp>
+
+#include <pipewright/transport/parts.hpp>
+
+#include "reference.hpp"
+#include "whole_model.hpp"
+
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
-using test::backend;
 using reference::narrowed;
 using reference::random_values;
+using test::backend;
 
 namespace pipewright::inline v0::gpt2 {
 template<class B>
@@ -171,7 +173,8 @@ TEST_CASE("weights start as Hugging Face's do, by seed and name, whatever the cu
     } else {
       auto const deviation = name.ends_with("c_proj.weight") ? 0.02 / std::sqrt(2. * 4) : 0.02;
       CHECK(std::abs(mean) < 5 * deviation / std::sqrt(static_cast<double>(values.size())));
-      CHECK(std::sqrt(squares) == doctest::Approx(deviation).epsilon(4 / std::sqrt(2. * static_cast<double>(values.size()))));
+      CHECK(std::sqrt(squares) ==
+            doctest::Approx(deviation).epsilon(4 / std::sqrt(2. * static_cast<double>(values.size()))));
     }
   }
   CHECK(all.at("lm_head.weight") == all.at("wte.weight"));
@@ -213,8 +216,8 @@ TEST_CASE("wrong sizes and tokens are refused with a sentence") {
   gpt2::check(small(0.f));
   auto c = small(0.f);
   c.heads = 3;
-  CHECK_THROWS_WITH_AS(gpt2::check(c), "GPT-2: width 8 is not a multiple of 3 heads; choose a width that the heads divide",
-                       pw::error);
+  CHECK_THROWS_WITH_AS(gpt2::check(c),
+                       "GPT-2: width 8 is not a multiple of 3 heads; choose a width that the heads divide", pw::error);
   c = small(0.f);
   c.layers = 0;
   refused(c);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/stage/chain.hpp>
 #include <pipewright/stage/parameters.hpp>
 #include <pipewright/stage/repeated_layers.hpp>
-#include <string>
-#include <utility>
-#include <vector>
 
 namespace test {
 

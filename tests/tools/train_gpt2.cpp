@@ -61,7 +61,9 @@ struct outcome {
 
 outcome train_gpt2(std::string const& arguments) {
   auto const out = directory() / "out", err = directory() / "err";
-  int const status = std::system(("'" PIPEWRIGHT_TOOLS_DIR "/train_gpt2' " + arguments + " > '" + out.string() + "' 2> '" + err.string() + "'").c_str());
+  int const status = std::system(
+      ("'" PIPEWRIGHT_TOOLS_DIR "/train_gpt2' " + arguments + " > '" + out.string() + "' 2> '" + err.string() + "'")
+          .c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
 }
 
@@ -108,7 +110,8 @@ TEST_CASE("every schedule trains, and says what it did") {
     CHECK(losses.front() == doctest::Approx(std::log(256)).epsilon(0.1));
     CHECK(losses.back() < losses.front() - 0.5);
     CHECK(j["held_out"].size() == 1);
-    CHECK(j["held_out"][0]["perplexity"].get<double>() == doctest::Approx(std::exp(j["held_out"][0]["loss"].get<double>())));
+    CHECK(j["held_out"][0]["perplexity"].get<double>() ==
+          doctest::Approx(std::exp(j["held_out"][0]["loss"].get<double>())));
     CHECK(j["in_flight"] == in_flight);
     CHECK(j["weight_versions"] == versions);
     CHECK(j["step_seconds"].get<double>() > 0);
@@ -131,8 +134,10 @@ TEST_CASE("every schedule trains, and says what it did") {
 TEST_CASE("synchronous schedules, cuts and recomputation give equal losses") {
   std::string const common = " --micro-batches 4 --steps 4 --dropout 0.1 --clip 1 --seed 5 ";
   auto const expected = trained("--schedule sequential --ranks 1" + common);
-  for (std::string const run : {"--schedule gpipe --ranks 2", "--schedule flush --ranks 4", "--schedule flush --ranks 3 --balance 1,4,1", "--schedule interleaved --ranks 2 --chunks 3",
-                          "--schedule flush --ranks 2 --recompute always", "--schedule gpipe --ranks 2 --recompute except-last", "--schedule flush --ranks 2 --pace 2"}) {
+  for (std::string const run :
+       {"--schedule gpipe --ranks 2", "--schedule flush --ranks 4", "--schedule flush --ranks 3 --balance 1,4,1",
+        "--schedule interleaved --ranks 2 --chunks 3", "--schedule flush --ranks 2 --recompute always",
+        "--schedule gpipe --ranks 2 --recompute except-last", "--schedule flush --ranks 2 --pace 2"}) {
     CAPTURE(run);
     auto const j = trained(run + common);
     CHECK(j["losses"] == expected["losses"]);
@@ -140,14 +145,19 @@ TEST_CASE("synchronous schedules, cuts and recomputation give equal losses") {
     CHECK(j["sample"] == expected["sample"]);
   }
   CHECK(trained("--schedule flush --ranks 2 --tied" + common)["losses"] != expected["losses"]);
-  CHECK(trained("--schedule flush --ranks 2 --micro-batches 4 --steps 4 --clip 1 --seed 5 --dropout 0")["losses"] != expected["losses"]);
-  CHECK(trained("--schedule flush --ranks 2 --micro-batches 4 --steps 4 --clip 1 --seed 6 --dropout 0.1")["losses"] != expected["losses"]);
-  CHECK(trained("--schedule flush --ranks 2 --tied --clip 1 --micro-batches 4 --steps 4")["losses"] == trained("--schedule gpipe --ranks 1 --tied --clip 1 --micro-batches 4 --steps 4")["losses"]);
+  CHECK(trained("--schedule flush --ranks 2 --micro-batches 4 --steps 4 --clip 1 --seed 5 --dropout 0")["losses"] !=
+        expected["losses"]);
+  CHECK(trained("--schedule flush --ranks 2 --micro-batches 4 --steps 4 --clip 1 --seed 6 --dropout 0.1")["losses"] !=
+        expected["losses"]);
+  CHECK(trained("--schedule flush --ranks 2 --tied --clip 1 --micro-batches 4 --steps 4")["losses"] ==
+        trained("--schedule gpipe --ranks 1 --tied --clip 1 --micro-batches 4 --steps 4")["losses"]);
 }
 
 TEST_CASE("optimizers, rates and looks at the held-out text") {
-  for (auto const* options : {"--optimizer sgd --learning-rate 0.1 --rate-shape constant --momentum 0.5", "--optimizer adam --rate-shape linear", "--optimizer adamw --rate-shape cosine --warm-up 0 --weight-decay 0.1",
-                              "--schedule 1f1b --clip 1 --clip-per-stage"}) {
+  for (auto const* options :
+       {"--optimizer sgd --learning-rate 0.1 --rate-shape constant --momentum 0.5",
+        "--optimizer adam --rate-shape linear", "--optimizer adamw --rate-shape cosine --warm-up 0 --weight-decay 0.1",
+        "--accumulate 2", "--schedule 1f1b --clip 1 --clip-per-stage"}) {
     auto const j = trained(std::string("--ranks 2 --micro-batches 4 --steps 9 --eval-every 3 ") + options);
     CHECK(j["losses"].back() < j["losses"].front());
     REQUIRE(j["held_out"].size() == 3);
@@ -156,10 +166,13 @@ TEST_CASE("optimizers, rates and looks at the held-out text") {
 }
 
 TEST_CASE("a dry run says what a run then holds, and runs nothing") {
-  for (std::string const run : {"--schedule gpipe --ranks 2", "--schedule flush --ranks 3", "--schedule interleaved --ranks 2", "--schedule 1f1b --ranks 3", "--schedule 2bw --ranks 2", "--schedule flush --ranks 2 --recompute always",
-                          "--schedule gpipe --ranks 2 --recompute except-last"}) {
+  for (std::string const run :
+       {"--schedule gpipe --ranks 2", "--schedule flush --ranks 3", "--schedule interleaved --ranks 2",
+        "--schedule 1f1b --ranks 3", "--schedule 2bw --ranks 2", "--schedule flush --ranks 2 --recompute always",
+        "--schedule gpipe --ranks 2 --recompute except-last"}) {
     CAPTURE(run);
-    auto const planned = trained(std::string("--dry-run --micro-batches 6 --steps 8 --trace '") + (directory() / "none.json").string() + "' " + run);
+    auto const planned = trained(std::string("--dry-run --micro-batches 6 --steps 8 --trace '") +
+                                 (directory() / "none.json").string() + "' " + run);
     auto const done = trained(std::string("--micro-batches 6 --steps 8 ") + run);
     CHECK(!planned.contains("losses"));
     for (auto const* same : {"balance", "parameters", "in_flight", "weight_versions", "weight_bytes", "sent_bytes"}) {
@@ -167,7 +180,8 @@ TEST_CASE("a dry run says what a run then holds, and runs nothing") {
       CHECK(planned[same] == done[same]);
     }
     for (std::size_t r = 0; r < planned["activation_bytes"].size(); ++r)
-      CHECK(planned["activation_bytes"][r].get<double>() == doctest::Approx(done["activation_bytes"][r].get<double>()).epsilon(0.02));
+      CHECK(planned["activation_bytes"][r].get<double>() ==
+            doctest::Approx(done["activation_bytes"][r].get<double>()).epsilon(0.02));
   }
   CHECK(!fs::exists(directory() / "none.json"));
   auto const large = train_gpt2("--dry-run --model gpt2 --ranks 4 --schedule flush");
@@ -181,17 +195,21 @@ TEST_CASE("flush holds less than GPipe, recomputation less than keeping") {
     return std::accumulate(all.begin(), all.end(), 0.);
   };
   std::string const common = " --ranks 3 --micro-batches 8 --steps 1";
-  auto const gpipe = trained("--schedule gpipe" + common), flush = trained("--schedule flush" + common), again = trained("--schedule gpipe --recompute always" + common);
+  auto const gpipe = trained("--schedule gpipe" + common), flush = trained("--schedule flush" + common),
+             again = trained("--schedule gpipe --recompute always" + common);
   CHECK(activations(flush) < 0.5 * activations(gpipe));
   CHECK(activations(again) < 0.5 * activations(gpipe));
 }
 
 TEST_CASE("traces and figures are written whole") {
-  auto const trace = directory() / "trace.json", picture = directory() / "trace.svg", figures = directory() / "figures.json";
+  auto const trace = directory() / "trace.json", picture = directory() / "trace.svg",
+             figures = directory() / "figures.json";
   std::string const run = "--model tiny --length 16 --steps 3 --ranks 2 --micro-batches 4 --quiet" + data();
   REQUIRE(train_gpt2(run + "--trace '" + trace.string() + "' --json '" + figures.string() + "'").code == 0);
   auto const events = json::parse(content(trace))["traceEvents"];
-  auto const forwards = std::count_if(events.begin(), events.end(), [](json const& e) { return e["ph"] == "X" && e["name"].get<std::string>().find('F') == 1 && e["cat"] == "forward"; });
+  auto const forwards = std::count_if(events.begin(), events.end(), [](json const& e) {
+    return e["ph"] == "X" && e["name"].get<std::string>().find('F') == 1 && e["cat"] == "forward";
+  });
   CHECK(forwards == 2 * 4);  // one step
   CHECK(json::parse(content(figures))["losses"].size() == 3);
   REQUIRE(train_gpt2(run + "--schedule 1f1b --trace '" + picture.string() + "'").code == 0);
@@ -200,15 +218,19 @@ TEST_CASE("traces and figures are written whole") {
 }
 
 TEST_CASE("lines on the way") {
-  auto const result = train_gpt2("--model tiny --length 16 --steps 20 --eval-every 10 --ranks 2 --micro-batches 2" + data());
+  auto const result =
+      train_gpt2("--model tiny --length 16 --steps 20 --eval-every 10 --ranks 2 --micro-batches 2" + data());
   CHECK(result.code == 0);
-  for (auto const* line : {"stage 0 on rank 0: embedding + blocks 0-", "step     1  loss", "step    10  loss", "step    20  loss", "perplexity", "bubble predicted", "activations"}) {
+  for (auto const* line : {"stage 0 on rank 0: embedding + blocks 0-", "step     1  loss", "step    10  loss",
+                           "step    20  loss", "perplexity", "bubble predicted", "activations"}) {
     CAPTURE(line);
     CHECK(result.out.find(line) != std::string::npos);
   }
   auto const help = train_gpt2("--help");
   CHECK(help.code == 0);
-  for (auto const* option : {"--schedule", "--ranks", "--micro-batches", "--chunks", "--balance", "--model", "--data", "--steps", "--learning-rate", "--optimizer", "--clip", "--dropout", "--seed", "--recompute", "--eval-every", "--trace", "--json", "--dry-run"})
+  for (auto const* option : {"--schedule", "--ranks", "--micro-batches", "--chunks", "--balance", "--model", "--data",
+                             "--steps", "--learning-rate", "--optimizer", "--clip", "--dropout", "--seed",
+                             "--recompute", "--eval-every", "--trace", "--json", "--dry-run"})
     CHECK(help.out.find(option) != std::string::npos);
 }
 
@@ -246,6 +268,7 @@ TEST_CASE("what cannot be done is refused with one sentence, and nothing is writ
   is_refused("--recompute sometimes", "--recompute");
   is_refused("--schedule 1f1b --clip 1", "stashing");
   is_refused("--schedule 1f1b --tied", "stashing");
+  is_refused("--schedule 2bw --accumulate 2 --model tiny --quiet" + data(), "accumulate");
   is_refused("--unknown", "--unknown");
   is_refused("stray", "stray");
   is_refused("--data /nonexistent/text", "cannot be opened");
@@ -257,9 +280,13 @@ TEST_CASE("what cannot be done is refused with one sentence, and nothing is writ
   is_refused("--json /nonexistent/figures.json", "no directory");
   is_refused("--json '" + directory().string() + "'", "is a directory");
   is_refused("--trace /nonexistent/trace.json", "no directory");
-  auto const diverging = train_gpt2("--model tiny --length 16 --optimizer sgd --learning-rate 1000 --rate-shape constant --warm-up 0 --steps 50 --ranks 2 --json '" + (directory() / "diverged.json").string() + "'" + data());
+  auto const diverging = train_gpt2(
+      "--model tiny --length 16 --optimizer sgd --learning-rate 1000 --rate-shape constant --warm-up 0 --steps 50 "
+      "--ranks 2 --json '" +
+      (directory() / "diverged.json").string() + "'" + data());
   CHECK(diverging.code == 2);
   CHECK(diverging.err.find("no longer a number") != std::string::npos);
   CHECK(!fs::exists(directory() / "diverged.json"));
-  for (auto const& each : fs::directory_iterator(directory())) CHECK(each.path().filename().string().find(".part") == std::string::npos);
+  for (auto const& each : fs::directory_iterator(directory()))
+    CHECK(each.path().filename().string().find(".part") == std::string::npos);
 }

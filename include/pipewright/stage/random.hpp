@@ -33,8 +33,8 @@ struct random_stream {
 
   /// Elements 4 * block .. 4 * block + 3 at once; the cheap way to go through many.
   [[nodiscard]] constexpr auto four(std::uint64_t block) const noexcept -> std::array<std::uint32_t, 4> {
-    return philox_4x32_10({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), salt[0], salt[1]},
-                          key);
+    return philox_4x32_10(
+        {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), salt[0], salt[1]}, key);
   }
   /// 32 random bits for one element.
   [[nodiscard]] constexpr auto bits(std::uint64_t index) const noexcept -> std::uint32_t {
@@ -56,10 +56,9 @@ struct keyed_random {
 
   /// The stream of one site. Costs one Philox block; hoist it out of loops.
   [[nodiscard]] constexpr auto at(std::uint32_t site) const noexcept -> random_stream {
-    auto const mixed = philox_4x32_10(
-        {static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32),
-         static_cast<std::uint32_t>(micro_batch), static_cast<std::uint32_t>(layer)},
-        {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+    auto const mixed = philox_4x32_10({static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32),
+                                       static_cast<std::uint32_t>(micro_batch), static_cast<std::uint32_t>(layer)},
+                                      {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
     return {.key = {mixed[0], mixed[1]}, .salt = {mixed[2], site}};
   }
   /// 32 random bits for one element of one site.

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 
@@ -32,12 +33,12 @@ struct operands {
 template<class B>
 concept has_memory = std::copyable<typename B::buffer> && std::constructible_from<typename B::buffer, std::size_t> &&
                      requires(typename B::buffer b, std::size_t n, float const* from, float* to) {
-  { b.data() } -> std::convertible_to<float*>;
-  { b.size() } -> std::convertible_to<std::size_t>;
-  b.resize(n);
-  B::upload(from, n, to);
-  B::download(from, n, to);
-};
+                       { b.data() } -> std::convertible_to<float*>;
+                       { b.size() } -> std::convertible_to<std::size_t>;
+                       b.resize(n);
+                       B::upload(from, n, to);
+                       B::download(from, n, to);
+                     };
 
 template<class B>
 concept has_embedding = requires(B b, detail::operands o) {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/stage/stage.hpp>
-#include <string>
-#include <utility>
-#include <vector>
 
 namespace pipewright::inline v0::gpt2 {
 
@@ -59,8 +60,8 @@ class block {
     buffer norm_gradients;     ///< of ln_1 and ln_2's weight and bias, for this micro-batch
 
     void for_each_part(auto&& visit) {
-      for (auto* each : {&norm_1, &norm_2, &qkv, &attended, &log_sum_exp, &middle, &before_gelu, &after_gelu, &statistics,
-                         &norm_gradients}) {
+      for (auto* each : {&norm_1, &norm_2, &qkv, &attended, &log_sum_exp, &middle, &before_gelu, &after_gelu,
+                         &statistics, &norm_gradients}) {
         visit(*each);
       }
     }
@@ -103,9 +104,8 @@ class block {
     on_.attention(keep.qkv.data(), n.attention, mask(context, dropout_site::attention), attention_scratch_.data(),
                   keep.attended.data(), keep.log_sum_exp.data());
     on_.linear(keep.attended.data(), w[attn_c_proj_weight], w[attn_c_proj_bias], n.project(), branch);
-    on_.add_layer_norm(keep.x, branch, mask(context, dropout_site::attention_projection), w[ln_2_weight],
-                       w[ln_2_bias], n.stream(), keep.middle.data(), keep.norm_2.data(), s + 2 * n.tokens,
-                       s + 3 * n.tokens);
+    on_.add_layer_norm(keep.x, branch, mask(context, dropout_site::attention_projection), w[ln_2_weight], w[ln_2_bias],
+                       n.stream(), keep.middle.data(), keep.norm_2.data(), s + 2 * n.tokens, s + 3 * n.tokens);
     on_.linear_gelu(keep.norm_2.data(), w[c_fc_weight], w[c_fc_bias], n.widen(), keep.before_gelu.data(),
                     keep.after_gelu.data());
     on_.linear(keep.after_gelu.data(), w[mlp_c_proj_weight], w[mlp_c_proj_bias], n.narrow(), branch);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
-#include <pipewright/gpt2/shapes.hpp>
 #include <vector>
+
+#include <pipewright/gpt2/shapes.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 

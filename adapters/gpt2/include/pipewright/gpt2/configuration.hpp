@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <pipewright/error.hpp>
 #include <string>
+
+#include <pipewright/error.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 
@@ -25,7 +26,8 @@ struct configuration {
 /// Throws error where the numbers make no GPT-2.
 inline void check(configuration const& c) {
   auto const positive = [](char const* name, int value) {
-    if (value < 1) throw error(std::string("GPT-2: ") + name + " is " + std::to_string(value) + "; it must be at least 1");
+    if (value < 1)
+      throw error(std::string("GPT-2: ") + name + " is " + std::to_string(value) + "; it must be at least 1");
   };
   positive("vocabulary", c.vocabulary);
   positive("positions", c.positions);

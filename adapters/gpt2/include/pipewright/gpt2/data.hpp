@@ -6,15 +6,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <pipewright/error.hpp>
-#include <pipewright/gpt2/boundary.hpp>
-#include <pipewright/gpt2/shapes.hpp>
-#include <pipewright/stage/random.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/boundary.hpp>
+#include <pipewright/gpt2/shapes.hpp>
+#include <pipewright/stage/random.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 
@@ -63,8 +64,9 @@ class text_data {
     auto const asked = static_cast<std::size_t>(static_cast<double>(ids_.size()) * held_out);
     split_ = ids_.size() - std::min(std::max(asked, length_ + 1), ids_.size());
     if (split_ < length_ + 1) {
-      throw error("the data has " + std::to_string(ids_.size()) + " tokens, too few for a training and a held-out sequence of " +
-                  std::to_string(length) + "; give a longer text or choose shorter sequences");
+      throw error("the data has " + std::to_string(ids_.size()) +
+                  " tokens, too few for a training and a held-out sequence of " + std::to_string(length) +
+                  "; give a longer text or choose shorter sequences");
     }
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+
 #include <pipewright/stage/random.hpp>
 
 namespace pipewright::inline v0::gpt2 {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <string>
+#include <utility>
+
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/stage/stage.hpp>
-#include <string>
-#include <utility>
 
 namespace pipewright::inline v0::gpt2 {
 

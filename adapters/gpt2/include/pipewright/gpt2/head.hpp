@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/stage/stage.hpp>
-#include <string>
-#include <utility>
-#include <vector>
 
 namespace pipewright::inline v0::gpt2 {
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <string>
+#include <vector>
+
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/safetensors.hpp>
-#include <string>
-#include <vector>
 
 namespace pipewright::inline v0::gpt2 {
 

@@ -14,8 +14,7 @@ namespace pipewright::inline v0::gpt2 {
 template<backend Backend = host_backend>
 [[nodiscard]] auto model(configuration const& c, token_loss over = token_loss::mean) {
   check(c);
-  return layers([c] { return embedding<Backend>(c); },
-                repeated([c](int i) { return block<Backend>(c, i); }, c.layers),
+  return layers([c] { return embedding<Backend>(c); }, repeated([c](int i) { return block<Backend>(c, i); }, c.layers),
                 [c, over] { return head<Backend>(c, over); });
 }
 

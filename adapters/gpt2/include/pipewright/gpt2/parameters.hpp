@@ -5,13 +5,14 @@
 #include <cstdint>
 #include <memory>
 #include <numbers>
-#include <pipewright/stage/random.hpp>
-#include <pipewright/stage/stage.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <pipewright/stage/random.hpp>
+#include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 

@@ -9,12 +9,13 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <pipewright/error.hpp>
-#include <pipewright/gpt2/detail/header_text.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gpt2/detail/header_text.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 
@@ -82,7 +83,8 @@ class safetensors {
     auto length = std::uint64_t{};
     if (bytes_.size() < sizeof length) fail("is too short for a header");
     std::memcpy(&length, bytes_.data(), sizeof length);
-    if (length > header_limit) fail("says its header is " + std::to_string(length) + " bytes; the format allows 100 MB");
+    if (length > header_limit)
+      fail("says its header is " + std::to_string(length) + " bytes; the format allows 100 MB");
     if (length > bytes_.size() - sizeof length) fail("ends inside its header");
     values_ = sizeof length + length;
     try {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/gpt2/host/math.hpp>

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/host/attention.hpp>
 #include <pipewright/gpt2/host/buffer.hpp>

@@ -16,9 +16,7 @@ struct aligned_allocator {
   template<class U>
   constexpr aligned_allocator(aligned_allocator<U> const&) noexcept {}
 
-  [[nodiscard]] auto allocate(std::size_t n) -> T* {
-    return static_cast<T*>(::operator new(n * sizeof(T), alignment));
-  }
+  [[nodiscard]] auto allocate(std::size_t n) -> T* { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
   void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, alignment); }
 
   template<class U>

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+
 #include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/gpt2/host/math.hpp>
 #include <pipewright/gpt2/shapes.hpp>

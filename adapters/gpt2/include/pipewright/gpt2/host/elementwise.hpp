@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+
 #include <pipewright/gpt2/dropout.hpp>
 
 namespace pipewright::inline v0::gpt2::host {

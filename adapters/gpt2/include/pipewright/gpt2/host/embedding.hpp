@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 

@@ -27,8 +27,8 @@ struct matrix {
 
 /// c = alpha * a b + beta * c for a of m x k and b of k x n, c row-major with `stride` between rows. 2mnk operations.
 inline void gemm(int m, int n, int k, float alpha, matrix a, matrix b, float beta, float* c, int stride) {
-  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans, m, n, k,
-              alpha, a.data, a.stride, b.data, b.stride, beta, c, stride);
+  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans, m, n,
+              k, alpha, a.data, a.stride, b.data, b.stride, beta, c, stride);
 }
 
 }  // namespace pipewright::inline v0::gpt2::host

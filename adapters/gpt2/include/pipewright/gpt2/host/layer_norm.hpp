@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+
 #include <pipewright/gpt2/host/elementwise.hpp>
 #include <pipewright/gpt2/host/math.hpp>
 #include <pipewright/gpt2/shapes.hpp>

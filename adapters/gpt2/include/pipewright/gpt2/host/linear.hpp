@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+
 #include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/gpt2/host/math.hpp>
 #include <pipewright/gpt2/shapes.hpp>
