@@ -78,7 +78,7 @@ class step_exchange {
     int const update = a.micro_batch / plan_.update_interval();
     if (a.what == kind::send_tied) {
       parameter_record const& p = first_ ? *first_ : *second_;
-      tied_out_[static_cast<std::size_t>(update % window_)]->load(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))]);
+      tied_out_[static_cast<std::size_t>(update % window_)]->load(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
     } else if (a.what == kind::send_facts) {
       gather(update, loss_weight, *static_cast<values*>(slot(a).value.object));
     } else if (a.what == kind::send_verdict) {
@@ -91,7 +91,7 @@ class step_exchange {
     int const update = a.micro_batch / plan_.update_interval();
     if (a.what == kind::wait_tied) {
       parameter_record const& p = first_ ? *first_ : *second_;
-      tied_in_[static_cast<std::size_t>(update % window_)]->add_to(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))]);
+      tied_in_[static_cast<std::size_t>(update % window_)]->add_to(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
     } else if (a.what == kind::wait_verdict) {
       values const& v = *static_cast<values*>(slot(a).value.object);
       verdict_ = {v[0], v[1], static_cast<int>(v[2])};

@@ -21,8 +21,8 @@ class tied_gradient {
  public:
   virtual ~tied_gradient() = default;
   virtual message slot() = 0;
-  virtual void load(void const* gradient) = 0;   ///< before it is sent
-  virtual void add_to(void* gradient) const = 0; ///< after it was received
+  virtual void load(void const* gradient, std::size_t n) = 0;    ///< before it is sent
+  virtual void add_to(void* gradient, std::size_t n) const = 0;  ///< after it was received; throws unless it has that many elements
 };
 
 /// What an engine does with one parameter, its element type and the optimizer's type forgotten.
@@ -41,11 +41,11 @@ template<class T> class tied_gradient_of final : public tied_gradient {
  public:
   explicit tied_gradient_of(std::size_t n) : values_(n) {}
   message slot() override { return message_of(values_); }
-  void load(void const* gradient) override {
-    values_.assign(static_cast<T const*>(gradient), static_cast<T const*>(gradient) + values_.size());
-  }
-  void add_to(void* gradient) const override {
-    for (std::size_t i = 0; i < values_.size(); ++i) static_cast<T*>(gradient)[i] += values_[i];
+  void load(void const* gradient, std::size_t n) override { values_.assign(static_cast<T const*>(gradient), static_cast<T const*>(gradient) + n); }
+  void add_to(void* gradient, std::size_t n) const override {
+    if (values_.size() != n)
+      throw error("a tied parameter has " + std::to_string(n) + " elements here and " + std::to_string(values_.size()) + " at the other stage; tie two of one size");
+    for (std::size_t i = 0; i < n; ++i) static_cast<T*>(gradient)[i] += values_[i];
   }
 
  private:

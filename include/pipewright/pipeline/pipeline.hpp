@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <exception>
 #include <functional>
@@ -240,7 +242,9 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
                         static_cast<long long>(options_.seed), static_cast<long long>(options_.scale), static_cast<long long>(options_.clip_over),
                         static_cast<long long>(options_.non_finite), static_cast<long long>(options_.accumulate)})
       text += " " + std::to_string(v);
-    return text + " clip " + std::to_string(options_.clip) + " tied " + options_.tied.first + "=" + options_.tied.second;
+    std::array<char, 32> clip{};  // its shortest text that is it exactly
+    std::to_chars(clip.data(), clip.data() + clip.size() - 1, options_.clip);
+    return text + " clip " + clip.data() + " tied " + options_.tied.first + "=" + options_.tied.second;
   }
 
   template<class S> void build(int index, S&& made) {
