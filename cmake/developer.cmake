@@ -1,7 +1,6 @@
 # What those who work on pipewright need besides: warnings, header checks, and the other compilers it must suit.
 
 option(PIPEWRIGHT_WERROR "Treat warnings as errors (by default where CI is set)" $ENV{CI})
-option(PIPEWRIGHT_SANITIZED_TESTS "Build the tests a second and third time: asan.* and tsan.*" OFF)
 
 # Linked PRIVATE by examples and tests, never by the library.
 add_library(pipewright_developer INTERFACE)

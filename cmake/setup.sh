@@ -73,13 +73,13 @@ manual_steps() {
   exit 1
 }
 
-# build PRESET [ARGUMENT...]: configures and builds below build/, with ninja in a new directory where it is there.
+# build PRESET DIRECTORY [ARGUMENT...]: configures and builds, with ninja in a new directory where it is there.
 # Goes on after an error, so that one run shows them all.
 build() {
-  local preset=$1 go_on=(-k)
-  shift
-  if [ ! -e "build/$preset/CMakeCache.txt" ] && command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
+  local preset=$1 directory=$2 go_on=(-k)
+  shift 2
+  if [ ! -e "$directory/CMakeCache.txt" ] && command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
   cmake --preset "$preset" || return 1
-  if [ -e "build/$preset/build.ninja" ]; then go_on=(-k 0); fi
-  cmake --build --preset "$preset" --parallel "$(nproc)" "$@" -- "${go_on[@]}"
+  if [ -e "$directory/build.ninja" ]; then go_on=(-k 0); fi
+  cmake --build "$directory" --parallel "$(nproc)" "$@" -- "${go_on[@]}"
 }
