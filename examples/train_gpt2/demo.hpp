@@ -50,18 +50,26 @@ inline std::size_t sum(std::vector<std::size_t> const& by_rank) {
 }
 
 inline std::string table(std::vector<demo_run> const& runs) {
-  std::string text =
-      fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "", "loss", "loss",
-                  "held-out", "ms", "bubble", "bubble", "in flight", "weight", "activations", "weights", "sent");
-  text += fmt::format("{:<12}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n", "schedule", "first",
-                      "last", "loss", "a step", "predicted", "measured", "by rank", "versions", "largest", "all ranks",
-                      "a step");
+  using row = std::vector<std::string>;
+  std::vector<row> rows{{"", "loss", "loss", "held-out", "ms", "bubble", "bubble", "in flight", "weight versions",
+                         "activations", "weights", "sent"},
+                        {"schedule", "first", "last", "loss", "a step", "predicted", "measured", "by rank", "by rank",
+                         "largest", "all ranks", "a step"}};
   for (auto const& [r, p, o] : runs)
-    text += fmt::format("{:<12}{:>8.3f}{:>8.3f}{:>10.3f}{:>9.1f}{:>11}{:>10}{:>14}{:>10}{:>13}{:>11}{:>11}\n",
-                        r.schedule, o.losses.front(), o.losses.back(), o.held_out.back().loss, 1e3 * o.step_seconds,
-                        percent(p.bubble), percent(o.bubble_measured), fmt::format("{}", fmt::join(p.in_flight, " ")),
-                        fmt::format("{}", fmt::join(p.weight_versions, " ")), in_bytes(largest(o.activation_bytes)),
-                        in_bytes(sum(o.weight_bytes)), in_bytes(sum(o.sent_bytes)));
+    rows.push_back({r.schedule, fmt::format("{:.3f}", o.losses.front()), fmt::format("{:.3f}", o.losses.back()),
+                    fmt::format("{:.3f}", o.held_out.back().loss), fmt::format("{:.1f}", 1e3 * o.step_seconds),
+                    percent(p.bubble), percent(o.bubble_measured), fmt::format("{}", fmt::join(p.in_flight, " ")),
+                    fmt::format("{}", fmt::join(p.weight_versions, " ")), in_bytes(largest(o.activation_bytes)),
+                    in_bytes(sum(o.weight_bytes)), in_bytes(sum(o.sent_bytes))});
+  std::string text;
+  for (auto const& each : rows) {
+    for (std::size_t column = 0; column < each.size(); ++column) {
+      std::size_t width = 0;
+      for (auto const& other : rows) width = std::max(width, other[column].size());
+      text += column == 0 ? fmt::format("{:<{}}", each[column], width) : fmt::format("  {:>{}}", each[column], width);
+    }
+    text += '\n';
+  }
   return text;
 }
 
