@@ -16,7 +16,9 @@
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/pipeline/options.hpp>
 #include <pipewright/plan/plan.hpp>
+#include <pipewright/stage/explain_needs.hpp>
 #include <pipewright/stage/stage_set.hpp>
+#include <pipewright/transport/explain.hpp>
 #include <pipewright/transport/transport.hpp>
 
 namespace pipewright::inline v0 {
@@ -277,11 +279,13 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
   template<class Batch> void attach(Batch& batch) {
-    batch_ = const_cast<std::remove_const_t<Batch>*>(&batch);
-    ask_input_ = [](void* b, int m, void* slot) { static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot)); };
-    ask_target_ = [](void* b, int m, void* slot) {
-      if constexpr (requires { typename Set::last::target; }) static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
-    };
+    if constexpr (explain_batch<Batch, Set>()) {
+      batch_ = const_cast<std::remove_const_t<Batch>*>(&batch);
+      ask_input_ = [](void* b, int m, void* slot) { static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot)); };
+      ask_target_ = [](void* b, int m, void* slot) {
+        if constexpr (requires { typename Set::last::target; }) static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
+      };
+    }
   }
 
   /// The next instruction that may be run; false where nothing is left for now. A stream stops at the first micro-batch
@@ -535,10 +539,14 @@ inline no_observer nobody;
 
 /// Makes a rank's pipeline: `auto training = pw::pipeline(plan, stages, here, pw::sgd{.rate = 0.1});`. `stages` is a stage set
 /// or a Hana tuple of stages.
-template<class Stages, transport Transport, optimizer Optimizer, observer Observer = no_observer>
+template<class Stages, class Transport, class Optimizer, class Observer = no_observer>
 auto pipeline(plan_view plan, Stages stages, Transport& here, Optimizer with, pipeline_options options = {}, Observer& watched_by = detail::nobody) {
+  static_assert(optimizer<Optimizer>, "pipewright: an optimizer has static states and update(optimizer_step, parameter_options, newest, gradient, fresh, states); "
+                                      "take sgd or adam, or write those two");
+  static_assert(observer<Observer>, "pipewright: an observer has before(event) and after(event); take recorder, or write those two");
   auto const set = as_stage_set(std::move(stages));
-  return pipeline_of<std::remove_const_t<decltype(set)>, Transport, Optimizer, Observer>(plan, set, here, std::move(with), std::move(options), watched_by);
+  if constexpr (explain_transport<Transport>() && optimizer<Optimizer> && observer<Observer>)
+    return pipeline_of<std::remove_const_t<decltype(set)>, Transport, Optimizer, Observer>(plan, set, here, std::move(with), std::move(options), watched_by);
 }
 
 }  // namespace pipewright::inline v0
