@@ -66,6 +66,7 @@ template<class T> void check_synchronous(int first, int every, pw::recompute_mod
         CHECK(found.losses == expected.losses);
         CHECK(found.evaluations == expected.evaluations);
         CHECK(found.norms == expected.norms);
+        CHECK(found.ranks_agree);
         CHECK(found.updates == expected.updates);
         CHECK(found.weights == expected.weights);
       }

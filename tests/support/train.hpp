@@ -17,9 +17,10 @@ namespace support {
 
 namespace pw = pipewright;
 
-/// What a run has come to. Norms are those of the rank with the loss.
+/// What a run has come to.
 struct outcome {
   std::vector<double> losses, evaluations, norms;
+  bool ranks_agree = true;  ///< on the norms and the number of updates
   std::int64_t updates = 0;
   std::vector<std::pair<std::string, std::vector<double>>> weights;  ///< by name, in the model's order
   bool operator==(outcome const&) const = default;
@@ -42,9 +43,8 @@ void follow(std::string_view calls, auto& training, auto const& make_batch, outc
     if (call == 's') {
       auto batch = make_batch(steps++);
       auto const r = training.step(batch);
-      if (!r.has_loss) continue;
-      into.losses.push_back(r.loss);
       into.norms.push_back(r.gradient_norm);
+      if (r.has_loss) into.losses.push_back(r.loss);
     }
     if (call == 'e') {
       auto batch = make_batch(evaluations++);
@@ -69,6 +69,7 @@ template<class T> outcome train_in_pipeline(pw::plan_view plan, auto const& set,
     });
   }, run.link);
   outcome all = each[static_cast<std::size_t>(plan.rank_of_stage[plan.stages() - 1])];
+  for (auto const& one : each) all.ranks_agree = all.ranks_agree && one.norms == all.norms && one.updates == all.updates;
   for (auto& stage : weights) all.weights.insert(all.weights.end(), stage.begin(), stage.end());
   return all;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asynchronous schedules on three scalar stages: exactly the fractions of the papers' recurrences.
+// Dyadic scalars, on which every sum is exact whatever its order. Asynchronous schedules come to the fractions of the papers'
+// recurrences; schedules that the library does not ship (split backwards, descending ones, another placement) to the oracle's
+// numbers.
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -8,10 +11,59 @@
 
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/transport/in_process.hpp>
+#include <support/more_schedules.hpp>
 #include <support/scalar_model.hpp>
 #include <support/scalar_tables.hpp>
+#include <support/train.hpp>
 
 namespace pw = pipewright;
+
+namespace {
+
+// Small dyadic numbers: every sum is exact.
+auto batches = [](int number) { return toys::scalar_batch{{1, 0.5, 0.25, 2, 1, 0.5, 1}, number}; };
+
+template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void check(int ranks, int micro_batches, int chunks, bool evaluates = true) {
+  CAPTURE(ranks);
+  CAPTURE(micro_batches);
+  support::run_of const run{.calls = evaluates ? "sse" : "ss"};
+  int const stages = ranks * chunks;
+  std::vector<double> initial(static_cast<std::size_t>(stages), 1);
+  initial.front() = 0.5;
+  toys::scalar_model const set{initial};
+  pw::shape const shape{.ranks = ranks, .micro_batches = micro_batches, .chunks = chunks};
+  auto const expected = support::train_serially(pw::weight_rule::synchronous, shape, set, batches, pw::sgd{.rate = 0.125}, run);
+  auto const plan = pw::make_plan<Policy>(shape, {.recompute = Mode});
+  auto const found = support::train_in_pipeline<double>(plan.view(), pw::recompute_each<Mode>(set), batches, pw::sgd{.rate = 0.125}, run);
+  CHECK(found.losses == expected.losses);
+  CHECK(found.evaluations == expected.evaluations);
+  CHECK(found.weights == expected.weights);
+}
+
+}  // namespace
+
+TEST_CASE("descending backwards") {
+  for (int ranks = 1; ranks <= 4; ++ranks)
+    for (int m : {1, 2, 4}) check<support::descending_gpipe>(ranks, m, 1);
+}
+
+TEST_CASE("split backwards, the weight gradients late") {
+  for (int ranks = 1; ranks <= 4; ++ranks)
+    for (int m : {1, 2, 4, 6}) {
+      check<support::zero_bubble_h1>(ranks, m, 1);
+      check<support::zero_bubble_h1, pw::recompute_mode::always>(ranks, m, 1);
+      check<support::zero_bubble_h1, pw::recompute_mode::except_last>(ranks, m, 1);
+    }
+}
+
+TEST_CASE("a V-shaped placement, the loss on the first rank") {
+  for (int ranks = 1; ranks <= 3; ++ranks)
+    for (int m : {1, 2, 4}) check<support::breadth_first_v>(ranks, m, 2, ranks == 1);
+}
+
+TEST_CASE("evaluation under a placement that it does not have is refused") {
+  CHECK_THROWS_WITH_AS(check<support::breadth_first_v>(2, 2, 2, true), doctest::Contains("loop placement"), pw::error);
+}
 
 namespace {
 
