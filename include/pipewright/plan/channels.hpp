@@ -10,9 +10,7 @@ namespace pipewright::inline v0 {
 class channel_table {
  public:
   constexpr channel_table(int ranks, int stages, int const* rank_of_stage, needs wants)
-      : rank_of_stage_{rank_of_stage},
-        activation_into_(static_cast<std::size_t>(stages)),
-        gradient_into_(static_cast<std::size_t>(stages)),
+      : rank_of_stage_{rank_of_stage}, stages_{stages}, boundaries_(static_cast<std::size_t>(2 * stages)), into_{boundaries_.data()},
         facts_from_(static_cast<std::size_t>(ranks)),
         verdict_to_(static_cast<std::size_t>(ranks)),
         newest_from_(static_cast<std::size_t>(ranks)),
@@ -20,8 +18,8 @@ class channel_table {
         keys_(static_cast<std::size_t>(2 * stages + 2 * ranks + 2)) {
     for (int r = 0; r < ranks; ++r) newest_from_[r] = facts_from_[r] = verdict_to_[r] = -1;
     for (int s = 0; s < stages; ++s) {
-      activation_into_[s] = s == 0 ? -1 : find_or_add(rank_of_stage[s - 1], rank_of_stage[s], traffic::activation);
-      gradient_into_[s] = s + 1 == stages ? -1 : find_or_add(rank_of_stage[s + 1], rank_of_stage[s], traffic::gradient);
+      into_[2 * s] = s == 0 ? -1 : find_or_add(rank_of_stage[s - 1], rank_of_stage[s], traffic::activation);
+      into_[2 * s + 1] = s + 1 == stages ? -1 : find_or_add(rank_of_stage[s + 1], rank_of_stage[s], traffic::gradient);
     }
     if (wants.tied()) {
       tied_up_ = find_or_add(rank_of_stage[wants.tied_first], rank_of_stage[wants.tied_second], traffic::tied_gradient);
@@ -38,27 +36,32 @@ class channel_table {
   constexpr int count() const { return count_; }
   constexpr channel_key key(int channel) const { return keys_[static_cast<std::size_t>(channel)]; }
 
+  /// The channels over which a stage's inputs and output gradients come, or -1.
+  constexpr int activations_into(int stage) const { return into_[2 * stage]; }
+  constexpr int gradients_into(int stage) const { return into_[2 * stage + 1]; }
+
   /// The channel that a transfer uses, or -1 where the stages stand on one rank (or there is no neighbour).
-  constexpr int of(action a) const {
-    std::size_t const s = a.stage;
+  constexpr int of(action const& a) const {
+    int const s = a.stage;
+    if (a.what <= kind::recompute) return -1;
+    if (a.what <= kind::wait_forward) {
+      int const into = a.what == kind::send_forward ? s + 1 : s;
+      return into < stages_ ? into_[2 * into] : -1;
+    }
+    if (a.what <= kind::wait_backward) {
+      int const into = a.what == kind::send_backward ? s - 1 : s;
+      return into >= 0 ? into_[2 * into + 1] : -1;
+    }
     switch (a.what) {
-      case kind::send_forward: return s + 1 < activation_into_.size() ? activation_into_[s + 1] : -1;
-      case kind::receive_forward:
-      case kind::post_forward:
-      case kind::wait_forward: return activation_into_[s];
-      case kind::send_backward: return s > 0 ? gradient_into_[s - 1] : -1;
-      case kind::receive_backward:
-      case kind::post_backward:
-      case kind::wait_backward: return gradient_into_[s];
       case kind::send_tied: return a.stage == tied_first_ ? tied_up_ : tied_down_;
       case kind::post_tied:
       case kind::wait_tied: return a.stage == tied_first_ ? tied_down_ : tied_up_;
       case kind::send_facts:
       case kind::post_facts:
-      case kind::wait_facts: return facts_from_[static_cast<std::size_t>(rank_of_stage_[s])];
+      case kind::wait_facts: return facts_from_[rank_of_stage_[s]];
       case kind::send_verdict:
       case kind::post_verdict:
-      case kind::wait_verdict: return verdict_to_[static_cast<std::size_t>(rank_of_stage_[s])];
+      case kind::wait_verdict: return verdict_to_[rank_of_stage_[s]];
       default: return -1;
     }
   }
@@ -75,7 +78,10 @@ class channel_table {
   }
 
   int const* rank_of_stage_;
-  block<int> activation_into_, gradient_into_, facts_from_, verdict_to_, newest_from_, older_;
+  int stages_;
+  block<int> boundaries_;
+  int* into_;  // by stage: the channels of its activations and of its output gradients
+  block<int> facts_from_, verdict_to_, newest_from_, older_;
   block<channel_key> keys_;
   int count_ = 0;
   int tied_up_ = -1, tied_down_ = -1, tied_first_ = -1;

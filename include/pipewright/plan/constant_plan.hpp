@@ -39,26 +39,32 @@ template<schedule_policy P, shape S, needs Wants = needs{}> class constant_plan 
   static_assert(detail::ties_fit(Wants, facts_.stages()), "pipewright: needs ties two stages of the plan, the earlier one first");
   static constexpr bool streams_ = is_stream(P::weights) && S.batches == 1;
 
-  struct sizes {
-    verdict found;
-    std::size_t instructions;
-  };
-  static constexpr sizes measure() {
-    if (!legal_) return {sound, 0};
-    dynamic_plan plan;
-    verdict const found = detail::build<P>(plan, facts_, Wants, streams_);
-    return {found, found.ok() ? plan.view().programs.total() : 0};
+  /// Instructions of the programs, those that a stream shows before it is folded.
+  static constexpr std::size_t size() {
+    if (!legal_) return 0;
+    plan_view p{.schedule = P::name, .facts = facts_, .weights = P::weights, .backward = P::backward, .wants = Wants};
+    if (streams_) p.facts.batches = detail::batches_to_show_the_period(p);
+    block<int> const places = placement_of<P>(facts_);
+    p.rank_of_stage = places.data();
+    return detail::program_size(p);
   }
-  static constexpr sizes sizes_ = measure();
 
-  struct tables {
-    fixed_rows<instruction, facts_.ranks, sizes_.instructions> programs;
-    int rank_of_stage[static_cast<std::size_t>(facts_.stages())];
-    slot_depths slots[static_cast<std::size_t>(facts_.stages())];
-    int weight_buffers[static_cast<std::size_t>(facts_.ranks)];
-    period_marks period[static_cast<std::size_t>(facts_.ranks)];
+  struct frozen {
+    verdict found = sound;
+    plan_view facts{};
+    fixed_rows<instruction, facts_.ranks, size()> programs{};
+    int rank_of_stage[static_cast<std::size_t>(facts_.stages())]{};
+    slot_depths slots[static_cast<std::size_t>(facts_.stages())]{};
+    int weight_buffers[static_cast<std::size_t>(facts_.ranks)]{};
+    period_marks period[static_cast<std::size_t>(facts_.ranks)]{};
 
-    constexpr explicit tables(plan_view const& p) : programs(p.programs), rank_of_stage{}, slots{}, weight_buffers{}, period{} {
+    constexpr frozen() {
+      if (!legal_) return;
+      dynamic_plan plan;
+      found = detail::build<P>(plan, facts_, Wants, streams_);
+      if (!found.ok()) return;
+      plan_view const p = plan.view();
+      programs.assign(p.programs);
       for (int s = 0; s < p.stages(); ++s) {
         rank_of_stage[s] = p.rank_of_stage[s];
         slots[s] = p.slots[s];
@@ -67,36 +73,25 @@ template<schedule_policy P, shape S, needs Wants = needs{}> class constant_plan 
         weight_buffers[r] = p.weight_buffers[r];
         if (p.is_stream()) period[r] = p.period[r];
       }
+      facts = p;
+      facts.programs = {};
+      facts.rank_of_stage = facts.weight_buffers = nullptr;
+      facts.slots = nullptr;
+      facts.period = nullptr;
     }
   };
-  struct frozen {
-    plan_view facts;
-    tables arrays;
-  };
-  static constexpr frozen freeze() {
-    dynamic_plan plan;
-    static_cast<void>(detail::build<P>(plan, facts_, Wants, streams_));
-    plan_view facts = plan.view();
-    frozen result{facts, tables(facts)};
-    result.facts.programs = {};
-    result.facts.rank_of_stage = nullptr;
-    result.facts.slots = nullptr;
-    result.facts.weight_buffers = nullptr;
-    result.facts.period = nullptr;
-    return result;
-  }
-  static constexpr bool ordered_ = SCHEDULE_IS_MALFORMED<sizes_.found.broken, sizes_.found.rank, sizes_.found.position, sizes_.found.at.what,
-                                                         sizes_.found.at.stage, sizes_.found.at.micro_batch>::ok;
-  static constexpr frozen frozen_ = freeze();
+  static constexpr frozen frozen_{};
+  static constexpr verdict made_ = frozen_.found;
+  static constexpr bool ordered_ = SCHEDULE_IS_MALFORMED<made_.broken, made_.rank, made_.position, made_.at.what, made_.at.stage, made_.at.micro_batch>::ok;
 
  public:
   static constexpr plan_view view() {
     plan_view result = frozen_.facts;
-    result.programs = frozen_.arrays.programs.view();
-    result.rank_of_stage = frozen_.arrays.rank_of_stage;
-    result.slots = frozen_.arrays.slots;
-    result.weight_buffers = frozen_.arrays.weight_buffers;
-    result.period = streams_ ? frozen_.arrays.period : nullptr;
+    result.programs = frozen_.programs.view();
+    result.rank_of_stage = frozen_.rank_of_stage;
+    result.slots = frozen_.slots;
+    result.weight_buffers = frozen_.weight_buffers;
+    result.period = streams_ ? frozen_.period : nullptr;
     return result;
   }
   constexpr operator plan_view() const { return view(); }

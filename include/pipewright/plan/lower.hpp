@@ -15,59 +15,74 @@ namespace detail {
 constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, channel_table const& channels) {
   std::size_t const stages = static_cast<std::size_t>(s.stages()), total = static_cast<std::size_t>(s.total_micro_batches());
   block<std::int32_t> forward_at(stages * total), backward_at(stages * total);
-  std::size_t longest = 0, most = 0;
+  std::int32_t *const forwards = forward_at.data(), *const backwards = backward_at.data();
+  int longest = 0, most = 0;
   for (int r = 0; r < s.ranks; ++r) {
     action const* row = orders.begin_of(r);
-    std::size_t const n = static_cast<std::size_t>(orders.length(r));
-    for (std::size_t at = 0; at < n; ++at) {
-      std::size_t const here = row[at].stage * total + static_cast<std::size_t>(row[at].micro_batch);
-      if (row[at].what == kind::forward) forward_at[here] = static_cast<std::int32_t>(at);
-      else if (gives_input_gradient(row[at].what)) backward_at[here] = static_cast<std::int32_t>(at);
+    int const n = orders.length(r), in = met.arrivals.view().length(r);
+    for (int at = 0; at < n; ++at) {
+      action const& a = row[at];
+      if (a.what == kind::forward) forwards[a.stage * total + a.micro_batch] = at;
+      else if (a.what != kind::backward_weight) backwards[a.stage * total + a.micro_batch] = at;
     }
     longest = n > longest ? n : longest;
-    std::size_t const in = static_cast<std::size_t>(met.arrivals.view().length(r));
     most = in > most ? in : most;
   }
-  block<std::int32_t> next_in_channel(static_cast<std::size_t>(channels.count()) + 1);
-  block<std::int32_t> place(longest + 2);
-  block<arrival> sorted(most);
+  block<std::int32_t> newest(static_cast<std::size_t>(channels.count()) + 1), places(static_cast<std::size_t>(longest) + 2);
+  std::int32_t *const next_in_channel = newest.data(), *const place = places.data();
+  block<arrival> sorted(static_cast<std::size_t>(most));
+  arrival* const to = sorted.data();
   for (int r = 0; r < s.ranks; ++r) {
     arrival* const in = met.arrivals.items.data() + met.arrivals.first[static_cast<std::size_t>(r)];
     int const n = met.arrivals.view().length(r);
-    auto channel = [&](arrival const& a) {
-      return channels.of(make_action(a.consumer.what == kind::forward ? kind::post_forward : kind::post_backward,
-                                     a.consumer.stage, a.consumer.micro_batch));
-    };
     // Backwards: the transfer after this one in the channel is posted at this one's consumer at the latest.
-    for (int c = 0; c < channels.count(); ++c) next_in_channel[static_cast<std::size_t>(c)] = -1;
+    for (int c = 0; c < channels.count(); ++c) next_in_channel[c] = -1;
     for (int i = n - 1; i >= 0; --i) {
-      std::size_t const here = in[i].consumer.stage * total + static_cast<std::size_t>(in[i].consumer.micro_batch);
-      std::int32_t const consumed = (in[i].consumer.what == kind::forward ? forward_at : backward_at)[here];
-      if (consumed < in[i].before) in[i].before = consumed;
-      std::int32_t& later = next_in_channel[static_cast<std::size_t>(channel(in[i]))];
+      action const& a = in[i].consumer;
+      bool const of_forward = a.what == kind::forward;
+      std::int32_t const consumed = (of_forward ? forwards : backwards)[a.stage * total + a.micro_batch];
+      std::int32_t& before = in[i].before;
+      if (consumed < before) before = consumed;
+      std::int32_t& later = next_in_channel[of_forward ? channels.activations_into(a.stage) : channels.gradients_into(a.stage)];
       if (later >= 0) {
-        if (consumed < in[later].before) in[later].before = consumed;
-        if (in[later].before < in[i].before) in[i].before = in[later].before;
+        std::int32_t& next = in[later].before;
+        if (consumed < next) next = consumed;
+        if (next < before) before = next;
       }
       later = i;
     }
     for (int c = 0; c < channels.count(); ++c)
-      if (int const head = next_in_channel[static_cast<std::size_t>(c)]; head >= 0) in[head].before = 0;
-    for (std::size_t at = 0; at < longest + 2; ++at) place[at] = 0;
-    for (int i = 0; i < n; ++i) ++place[static_cast<std::size_t>(in[i].before) + 1];
-    for (std::size_t at = 1; at < longest + 2; ++at) place[at] += place[at - 1];
-    for (int i = 0; i < n; ++i) sorted[static_cast<std::size_t>(place[static_cast<std::size_t>(in[i].before)]++)] = in[i];
-    for (int i = 0; i < n; ++i) in[i] = sorted[static_cast<std::size_t>(i)];
+      if (int const head = next_in_channel[c]; head >= 0) in[head].before = 0;
+    for (int at = 0; at < longest + 2; ++at) place[at] = 0;
+    for (int i = 0; i < n; ++i) ++place[in[i].before + 1];
+    for (int at = 1; at < longest + 2; ++at) place[at] += place[at - 1];
+    for (int i = 0; i < n; ++i) to[place[in[i].before]++] = in[i];
+    for (int i = 0; i < n; ++i) in[i] = to[i];
   }
 }
 
-/// Writes one rank's program: calls emit(instruction) in order.
+/// How many instructions all programs of a plan have together.
+constexpr std::size_t program_size(plan_view const& p) {
+  std::size_t const total = static_cast<std::size_t>(p.facts.total_micro_batches()), stages = static_cast<std::size_t>(p.stages());
+  bool const trains = p.backward != backward_form::none;
+  std::size_t size = stages * total * (!trains ? 1 : p.backward == backward_form::full ? 2 : 3);
+  for (std::size_t s = 1; s < stages; ++s)
+    if (p.rank_of_stage[s - 1] != p.rank_of_stage[s]) size += total * (trains ? 6 : 3);  // SEND, POST, WAIT
+  if (!trains) return size;
+  for (std::size_t m = 0; m < total; ++m)
+    if (is_recomputed(p.wants.recompute, p.facts, static_cast<int>(m))) size += stages;
+  std::size_t exchanged = p.wants.step_facts ? 6 * static_cast<std::size_t>(p.facts.ranks - 1) : 0;  // both ways
+  if (p.wants.tied() && p.rank_of_stage[p.wants.tied_first] != p.rank_of_stage[p.wants.tied_second]) exchanged += 6;
+  return size + (stages + exchanged) * (total / static_cast<std::size_t>(p.update_interval()));
+}
+
+/// Writes one rank's program.
 class program_writer {
  public:
-  constexpr program_writer(plan_view const& facts, int rank, int const* first_stage_of_rank)
+  constexpr program_writer(plan_view const& facts, int rank, int const* first_stage_of_rank, instruction* into)
       : plan_{facts}, rank_{rank}, stages_{facts.stages()}, interval_{facts.update_interval()},
         batches_{facts.backward == backward_form::none ? 0 : facts.facts.total_micro_batches() / facts.update_interval()},
-        first_stage_of_rank_{first_stage_of_rank}, left_(static_cast<std::size_t>(batches_)) {
+        first_stage_of_rank_{first_stage_of_rank}, next_{into}, left_(static_cast<std::size_t>(batches_)) {
     for (int s = 0; s < stages_; ++s) held_ += here(s);
     own_ = block<int>(static_cast<std::size_t>(held_));
     for (int s = 0, i = 0; s < stages_; ++s)
@@ -75,36 +90,43 @@ class program_writer {
     for (int b = 0; b < batches_; ++b) left_[static_cast<std::size_t>(b)] = held_ * interval_;
   }
 
-  constexpr void run(std::span<action const> order, std::span<arrival const> arrivals, auto&& emit) {
-    auto act = [&](kind what, int stage, int micro_batch, int version = 0) {
-      emit(instruction{make_action(what, stage, micro_batch), version});
-    };
-    for (int ahead = 0; ahead < exchange_window(plan_.weights, plan_.facts); ++ahead) post_exchange(act, ahead);
-    std::size_t posted = 0;
-    for (std::size_t at = 0; at < order.size(); ++at) {
-      action const a = order[at];
-      int const s = a.stage, m = a.micro_batch;
-      for (; posted < arrivals.size() && arrivals[posted].before <= static_cast<std::int32_t>(at); ++posted) {
-        action const c = arrivals[posted].consumer;
-        act(c.what == kind::forward ? kind::post_forward : kind::post_backward, c.stage, c.micro_batch);
+  /// Returns the end of what was written.
+  constexpr instruction* run(std::span<action const> order, std::span<arrival const> arrivals) {
+    for (int ahead = 0; ahead < exchange_window(plan_.weights, plan_.facts); ++ahead) post_exchange(ahead);
+    action const* const row = order.data();
+    arrival const *in = arrivals.data(), *const in_end = in + arrivals.size();
+    int const* const rank_of = plan_.rank_of_stage;
+    for (int at = 0, n = static_cast<int>(order.size()); at < n; ++at) {
+      action const& a = row[at];
+      int const s = a.stage;
+      for (; in != in_end && in->before <= at; ++in) {
+        action const& c = in->consumer;
+        *next_++ = {{c.what == kind::forward ? kind::post_forward : kind::post_backward, false, c.stage, c.micro_batch}, 0};
       }
-      int const version = version_read(plan_.weights, plan_.facts, rank_, m);
-      if (a.what == kind::forward)
-        while (updated_ < version && updated_ < exchanged_) finish_update(act);
-      if (a.what == kind::forward && s > 0 && !here(s - 1)) act(kind::wait_forward, s, m);
-      if (gives_input_gradient(a.what)) {
-        if (s + 1 < stages_ && !here(s + 1)) act(kind::wait_backward, s, m);
-        if (is_recomputed(plan_.wants.recompute, plan_.facts, m)) act(kind::recompute, s, m, version);
+      int const version = plan_.weights == weight_rule::synchronous ? 0 : version_read(plan_.weights, plan_.facts, rank_, a.micro_batch);
+      if (a.what == kind::forward) {
+        while (updated_ < version && updated_ < exchanged_) finish_update();
+        if (s > 0 && rank_of[s - 1] != rank_) *next_++ = {{kind::wait_forward, false, a.stage, a.micro_batch}, 0};
+        *next_++ = {a, version};
+        if (s + 1 < stages_ && rank_of[s + 1] != rank_) *next_++ = {{kind::send_forward, false, a.stage, a.micro_batch}, 0};
+        continue;
       }
-      emit(instruction{a, version});
-      if (a.what == kind::forward && s + 1 < stages_ && !here(s + 1)) act(kind::send_forward, s, m);
-      if (gives_input_gradient(a.what) && s > 0 && !here(s - 1)) act(kind::send_backward, s, m);
-      if (gives_weight_gradient(a.what) && --left_[static_cast<std::size_t>(m / interval_)] == 0) begin_update(act);
+      bool const gives_input = a.what != kind::backward_weight;
+      if (gives_input) {
+        if (s + 1 < stages_ && rank_of[s + 1] != rank_) *next_++ = {{kind::wait_backward, false, a.stage, a.micro_batch}, 0};
+        if (plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, a.micro_batch))
+          put(kind::recompute, s, a.micro_batch, version);
+      }
+      *next_++ = {a, version};
+      if (gives_input && s > 0 && rank_of[s - 1] != rank_) *next_++ = {{kind::send_backward, false, a.stage, a.micro_batch}, 0};
+      if (a.what != kind::backward_input && --left_[static_cast<std::size_t>(a.micro_batch / interval_)] == 0) begin_update();
     }
-    while (updated_ < exchanged_) finish_update(act);
+    while (updated_ < exchanged_) finish_update();
+    return next_;
   }
 
  private:
+  constexpr void put(kind what, int stage, int micro_batch, int version = 0) { *next_++ = {make_action(what, stage, micro_batch), version}; }
   constexpr bool here(int stage) const { return plan_.rank_of_stage[stage] == rank_; }
   constexpr int root() const { return plan_.rank_of_stage[0]; }
   constexpr bool exchanges() const { return plan_.wants.step_facts || plan_.wants.tied(); }
@@ -120,54 +142,55 @@ class program_writer {
   constexpr bool facts_follow_the_tie() const { return tied_stage() >= 0 && tied_stage() == plan_.wants.tied_first; }
 
   /// Receives of an update's exchange are posted as soon as their slots are free.
-  constexpr void post_exchange(auto& act, int batch) const {
+  constexpr void post_exchange(int batch) {
     if (!exchanges() || batch >= batches_) return;
     int const m = last_of(batch);
-    if (tied_stage() >= 0) act(kind::post_tied, tied_stage(), m);
+    if (tied_stage() >= 0) put(kind::post_tied, tied_stage(), m);
     if (!plan_.wants.step_facts) return;
     if (rank_ == root()) {
       for (int r = 0; r < plan_.facts.ranks; ++r)
-        if (r != rank_) act(kind::post_facts, first_stage_of_rank_[r], m);
+        if (r != rank_) put(kind::post_facts, first_stage_of_rank_[r], m);
     } else {
-      act(kind::post_verdict, first_stage_of_rank_[rank_], m);
+      put(kind::post_verdict, first_stage_of_rank_[rank_], m);
     }
   }
 
   /// A batch's last backward is done here.
-  constexpr void begin_update(auto& act) {
+  constexpr void begin_update() {
     int const m = last_of(exchanged_);
-    if (tied_stage() >= 0) act(kind::send_tied, tied_stage(), m);
+    if (tied_stage() >= 0) put(kind::send_tied, tied_stage(), m);
     if (plan_.wants.step_facts && rank_ != root()) {
-      if (facts_follow_the_tie()) act(kind::wait_tied, tied_stage(), m);  // its twin, a later stage, has sent it before
-      act(kind::send_facts, first_stage_of_rank_[rank_], m);
+      if (facts_follow_the_tie()) put(kind::wait_tied, tied_stage(), m);  // its twin, a later stage, has sent it before
+      put(kind::send_facts, first_stage_of_rank_[rank_], m);
     }
     ++exchanged_;
     // An exchange in a stream waits until its result is due; all others end here.
-    if (!exchanges() || !is_stream(plan_.weights)) finish_update(act);
+    if (!exchanges() || !is_stream(plan_.weights)) finish_update();
   }
 
-  constexpr void finish_update(auto& act) {
+  constexpr void finish_update() {
     int const m = last_of(updated_);
     bool const sent_after_the_tie = plan_.wants.step_facts && rank_ != root() && facts_follow_the_tie();
-    if (tied_stage() >= 0 && !sent_after_the_tie) act(kind::wait_tied, tied_stage(), m);
+    if (tied_stage() >= 0 && !sent_after_the_tie) put(kind::wait_tied, tied_stage(), m);
     if (plan_.wants.step_facts) {
       if (rank_ == root()) {
         for (int r = 0; r < plan_.facts.ranks; ++r)
-          if (r != rank_) act(kind::wait_facts, first_stage_of_rank_[r], m);
+          if (r != rank_) put(kind::wait_facts, first_stage_of_rank_[r], m);
         for (int r = 0; r < plan_.facts.ranks; ++r)
-          if (r != rank_) act(kind::send_verdict, first_stage_of_rank_[r], m);
+          if (r != rank_) put(kind::send_verdict, first_stage_of_rank_[r], m);
       } else {
-        act(kind::wait_verdict, first_stage_of_rank_[rank_], m);
+        put(kind::wait_verdict, first_stage_of_rank_[rank_], m);
       }
     }
     ++updated_;
-    for (int i = 0; i < held_; ++i) act(kind::update, own_[static_cast<std::size_t>(i)], m, updated_);
-    post_exchange(act, updated_ - 1 + exchange_window(plan_.weights, plan_.facts));
+    for (int i = 0; i < held_; ++i) put(kind::update, own_[static_cast<std::size_t>(i)], m, updated_);
+    post_exchange(updated_ - 1 + exchange_window(plan_.weights, plan_.facts));
   }
 
   plan_view const& plan_;
   int rank_, stages_, interval_, batches_;
   int const* first_stage_of_rank_;
+  instruction* next_;
   block<int> own_;      // the rank's stages
   int held_ = 0;        // how many
   block<int> left_;     // weight gradients a batch still lacks on this rank
@@ -186,18 +209,12 @@ constexpr rows<instruction> lower(rows_view<action> orders, meeting met, plan_vi
   block<int> first_stage(static_cast<std::size_t>(facts.facts.ranks));
   for (int s = facts.stages() - 1; s >= 0; --s) first_stage[static_cast<std::size_t>(facts.rank_of_stage[s])] = s;
 
-  std::size_t total = 0;
-  auto each_rank = [&](auto&& emit, auto&& end_of_rank) {
-    for (int r = 0; r < facts.facts.ranks; ++r) {
-      detail::program_writer(facts, r, first_stage.data()).run(orders[r], met.arrivals.view()[r], emit);
-      end_of_rank(r);
-    }
-  };
-  each_rank([&](instruction) { ++total; }, [](int) {});
-  rows<instruction> programs(facts.facts.ranks, total);
+  rows<instruction> programs(facts.facts.ranks, detail::program_size(facts));
   instruction* next = programs.items.data();
-  each_rank([&](instruction i) { *next++ = i; },
-            [&](int r) { programs.first[static_cast<std::size_t>(r) + 1] = static_cast<std::size_t>(next - programs.items.data()); });
+  for (int r = 0; r < facts.facts.ranks; ++r) {
+    next = detail::program_writer(facts, r, first_stage.data(), next).run(orders[r], met.arrivals.view()[r]);
+    programs.first[static_cast<std::size_t>(r) + 1] = static_cast<std::size_t>(next - programs.items.data());
+  }
   return programs;
 }
 

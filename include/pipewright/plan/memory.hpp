@@ -7,132 +7,120 @@
 
 namespace pipewright::inline v0 {
 
+/// The buffers of a stage, in the order of slot_depths.
+enum class ring : std::uint8_t { input, saved, recomputed, last_saved, output, output_gradient, input_gradient, gradients };
+inline constexpr int rings_of_a_stage = 8;
+
+/// Calls touch.begin(ring, stage, key) and touch.end(ring, stage, key) for every buffer whose life an instruction begins or
+/// ends; `key` is what its slots are keyed by. The one place that knows lifetimes.
+constexpr void for_each_lifetime(plan_view const& p, int rank, action const& a, auto& touch) {
+  int const s = a.stage, m = a.micro_batch;
+  if (a.what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
+    if (a.what == kind::post_forward || a.what == kind::receive_forward) touch.begin(ring::input, s, m);
+    else if (a.what == kind::send_forward) touch.end(ring::output, s, m);
+    else if (a.what == kind::post_backward || a.what == kind::receive_backward) touch.begin(ring::output_gradient, s, m);
+    else if (a.what == kind::send_backward) touch.end(ring::input_gradient, s, m);
+    else if (a.what == kind::update) touch.end(ring::gradients, s, m / p.update_interval());
+    return;
+  }
+  bool const is_last = s + 1 == p.stages(), recomputes = p.wants.recompute != recompute_mode::never && p.backward != backward_form::none;
+  bool const again = recomputes && is_recomputed(p.wants.recompute, p.facts, m);
+  if (a.what == kind::forward) {
+    if (s == 0) touch.begin(ring::input, s, m);
+    touch.begin(ring::saved, s, m);
+    if (recomputes && !again) touch.begin(ring::last_saved, s, m / p.facts.micro_batches);
+    if (!is_last) {
+      if (p.rank_of_stage[s + 1] == rank) touch.begin(ring::input, s + 1, m);
+      else touch.begin(ring::output, s, m);
+    }
+    if (p.backward == backward_form::none) {
+      touch.end(ring::input, s, m);
+      touch.end(ring::saved, s, m);
+    }
+    return;
+  }
+  if (a.what == kind::recompute) return touch.begin(ring::recomputed, s, m);
+  if (s > 0 && a.what != kind::backward_weight) {
+    if (p.rank_of_stage[s - 1] == rank) touch.begin(ring::output_gradient, s - 1, m);
+    else touch.begin(ring::input_gradient, s, m);
+  }
+  if (a.what == kind::backward_input) return;
+  int const interval = p.update_interval();
+  if (m % interval == 0) touch.begin(ring::gradients, s, m / interval);
+  touch.end(ring::input, s, m);
+  touch.end(ring::saved, s, m);
+  if (again) touch.end(ring::recomputed, s, m);
+  else if (recomputes) touch.end(ring::last_saved, s, m / p.facts.micro_batches);
+  if (!is_last) touch.end(ring::output_gradient, s, m);
+}
+
 namespace detail {
 
-/// The micro-batches (or batches) that one buffer of one stage holds, and the smallest ring that ever held them all.
-class ring_meter {
- public:
-  constexpr ring_meter() = default;
-  constexpr explicit ring_meter(int keys) : live_(static_cast<std::size_t>(keys)), low_{keys} {}
+/// The keys (micro-batches, batches, updates) that each ring holds, and the smallest rings that ever hold them all.
+class ring_meters {
+  struct meter {
+    int low, high;  // keys held; none where high < low
+    int depth;
+  };
 
-  constexpr void begin(int key) {
-    live_[static_cast<std::size_t>(key)] = true;
-    low_ = std::min(low_, key);
-    high_ = std::max(high_, key);
-    depth_ = std::max(depth_, high_ - low_ + 1);
+ public:
+  constexpr ring_meters(int stages, int keys)
+      : keys_{keys}, live_(static_cast<std::size_t>(stages) * rings_of_a_stage * static_cast<std::size_t>(keys)),
+        meters_(static_cast<std::size_t>(stages) * rings_of_a_stage), live_data_{live_.data()}, meters_data_{meters_.data()} {
+    for (int i = 0; i < stages * rings_of_a_stage; ++i) meters_data_[i] = {keys, -1, 0};
   }
-  constexpr void end(int key) {
-    live_[static_cast<std::size_t>(key)] = false;
-    while (low_ <= high_ && !live_[static_cast<std::size_t>(low_)]) ++low_;
-    while (high_ >= low_ && !live_[static_cast<std::size_t>(high_)]) --high_;
-    if (low_ > high_) {
-      low_ = static_cast<int>(live_.size());
-      high_ = -1;
-    }
+
+  constexpr void begin(ring which, int stage, int key) {
+    std::size_t const at = index(which, stage);
+    meter& m = meters_data_[at];
+    live_data_[at * static_cast<std::size_t>(keys_) + static_cast<std::size_t>(key)] = true;
+    if (key < m.low) m.low = key;
+    if (key > m.high) m.high = key;
+    if (m.high - m.low >= m.depth) m.depth = m.high - m.low + 1;
   }
-  constexpr int depth() const { return depth_; }
+  constexpr void end(ring which, int stage, int key) {
+    std::size_t const at = index(which, stage);
+    meter& m = meters_data_[at];
+    bool* const live = live_data_ + at * static_cast<std::size_t>(keys_);
+    live[key] = false;
+    if (key == m.low)
+      while (m.low <= m.high && !live[m.low]) ++m.low;
+    else
+      while (m.high >= m.low && !live[m.high]) --m.high;
+    if (m.low > m.high) m = {keys_, -1, m.depth};
+  }
+  constexpr int depth(ring which, int stage) const { return meters_data_[index(which, stage)].depth; }
 
  private:
-  block<bool> live_;
-  int low_ = 0, high_ = -1, depth_ = 0;
-};
+  static constexpr std::size_t index(ring which, int stage) {
+    return static_cast<std::size_t>(stage) * rings_of_a_stage + static_cast<std::size_t>(which);
+  }
 
-struct stage_meters {
-  ring_meter input, saved, recomputed, last_saved, output, output_gradient, input_gradient, gradients;
+  int keys_;
+  block<bool> live_;
+  block<meter> meters_;
+  bool* live_data_;
+  meter* meters_data_;
 };
 
 }  // namespace detail
 
-/// Calls begin(ring, stage, key) and end(ring, stage, key) for every buffer whose life an instruction begins or ends;
-/// `ring` is a pointer to member of slot_depths, `key` what its slots are keyed by. The one place that knows lifetimes.
-constexpr void for_each_lifetime(plan_view const& p, int rank, action a, auto&& begin, auto&& end) {
-  int const s = a.stage, m = a.micro_batch, stages = p.stages();
-  recompute_mode const mode = p.backward == backward_form::none ? recompute_mode::never : p.wants.recompute;
-  auto here = [&](int stage) { return p.rank_of_stage[stage] == rank; };
-  auto end_of_backward = [&] {
-    end(&slot_depths::input, s, m);
-    end(&slot_depths::saved, s, m);
-    if (is_recomputed(mode, p.facts, m)) end(&slot_depths::recomputed, s, m);
-    else if (mode != recompute_mode::never) end(&slot_depths::last_saved, s, m / p.facts.micro_batches);
-    if (s + 1 < stages) end(&slot_depths::output_gradient, s, m);
-  };
-  switch (a.what) {
-    case kind::receive_forward:
-    case kind::post_forward: begin(&slot_depths::input, s, m); break;
-    case kind::forward:
-      if (s == 0) begin(&slot_depths::input, s, m);
-      begin(&slot_depths::saved, s, m);
-      if (mode != recompute_mode::never && !is_recomputed(mode, p.facts, m))
-        begin(&slot_depths::last_saved, s, m / p.facts.micro_batches);
-      if (s + 1 < stages) {
-        if (here(s + 1)) begin(&slot_depths::input, s + 1, m);
-        else begin(&slot_depths::output, s, m);
-      }
-      if (p.backward == backward_form::none) {
-        end(&slot_depths::input, s, m);
-        end(&slot_depths::saved, s, m);
-      }
-      break;
-    case kind::send_forward: end(&slot_depths::output, s, m); break;
-    case kind::receive_backward:
-    case kind::post_backward: begin(&slot_depths::output_gradient, s, m); break;
-    case kind::recompute: begin(&slot_depths::recomputed, s, m); break;
-    case kind::backward:
-    case kind::backward_input:
-      if (s > 0) {
-        if (here(s - 1)) begin(&slot_depths::output_gradient, s - 1, m);
-        else begin(&slot_depths::input_gradient, s, m);
-      }
-      if (a.what == kind::backward_input) break;
-      [[fallthrough]];
-    case kind::backward_weight:
-      if (m % p.update_interval() == 0) begin(&slot_depths::gradients, s, m / p.update_interval());
-      end_of_backward();
-      break;
-    case kind::send_backward: end(&slot_depths::input_gradient, s, m); break;
-    case kind::update: end(&slot_depths::gradients, s, m / p.update_interval()); break;
-    default: break;
-  }
-}
-
 /// The slot plan: how deep each ring of each stage must be for p.programs. Outputs and input gradients get a second slot
 /// so that a send overlaps the next action. Linear.
 constexpr block<slot_depths> plan_slots(plan_view const& p) {
-  int const total = p.facts.total_micro_batches(), batches = total / p.facts.micro_batches;
-  int const updates = total / p.update_interval();
-  block<slot_depths> result(static_cast<std::size_t>(p.stages()));
-  block<detail::stage_meters> meters(static_cast<std::size_t>(p.stages()));
-  auto meter = [&](int slot_depths::*ring, int stage) -> detail::ring_meter& {
-    detail::stage_meters& m = meters[static_cast<std::size_t>(stage)];
-    return ring == &slot_depths::input           ? m.input
-        : ring == &slot_depths::saved            ? m.saved
-        : ring == &slot_depths::recomputed       ? m.recomputed
-        : ring == &slot_depths::last_saved       ? m.last_saved
-        : ring == &slot_depths::output           ? m.output
-        : ring == &slot_depths::output_gradient  ? m.output_gradient
-        : ring == &slot_depths::input_gradient   ? m.input_gradient
-                                                 : m.gradients;
-  };
+  int const total = p.facts.total_micro_batches(), stages = p.stages();
+  detail::ring_meters meters(stages, total);
   for (int r = 0; r < p.programs.count; ++r) {
-    for (int s = 0; s < p.stages(); ++s)
-      if (p.rank_of_stage[s] == r) {
-        auto ring = [&] { return detail::ring_meter(total); };
-        meters[static_cast<std::size_t>(s)] = {ring(), ring(), ring(), detail::ring_meter(batches), ring(), ring(), ring(), detail::ring_meter(updates)};
-      }
-    instruction const* row = p.programs.begin_of(r);
-    for (int at = 0, n = p.programs.length(r); at < n; ++at)
-      for_each_lifetime(
-          p, r, row[at].what, [&](int slot_depths::*ring, int s, int key) { meter(ring, s).begin(key); },
-          [&](int slot_depths::*ring, int s, int key) { meter(ring, s).end(key); });
-    for (int s = 0; s < p.stages(); ++s)
-      if (p.rank_of_stage[s] == r) {
-        detail::stage_meters const& m = meters[static_cast<std::size_t>(s)];
-        auto doubled = [&](int depth) { return depth == 0 ? 0 : std::min(std::max(depth, 2), total); };
-        result[static_cast<std::size_t>(s)] = {m.input.depth(), m.saved.depth(), m.recomputed.depth(), m.last_saved.depth(),
-                                               doubled(m.output.depth()), m.output_gradient.depth(),
-                                               doubled(m.input_gradient.depth()), m.gradients.depth()};
-        meters[static_cast<std::size_t>(s)] = {};
-      }
+    instruction const* const row = p.programs.begin_of(r);
+    for (int at = 0, n = p.programs.length(r); at < n; ++at) for_each_lifetime(p, r, row[at].what, meters);
+  }
+  block<slot_depths> result(static_cast<std::size_t>(stages));
+  for (int s = 0; s < stages; ++s) {
+    auto depth = [&](ring which) { return meters.depth(which, s); };
+    auto doubled = [&](ring which) { return depth(which) == 0 ? 0 : std::min(std::max(depth(which), 2), total); };
+    result[static_cast<std::size_t>(s)] = {depth(ring::input), depth(ring::saved), depth(ring::recomputed), depth(ring::last_saved),
+                                           doubled(ring::output), depth(ring::output_gradient), doubled(ring::input_gradient),
+                                           depth(ring::gradients)};
   }
   return result;
 }

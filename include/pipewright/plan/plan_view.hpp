@@ -78,7 +78,7 @@ struct plan_view {
 };
 
 /// The weight version that a micro-batch reads on a rank, as the rule has it (PipeDream, PipeDream-2BW papers).
-constexpr int version_read(weight_rule rule, shape s, int rank, int micro_batch) {
+constexpr int version_read(weight_rule rule, shape const& s, int rank, int micro_batch) {
   auto late_by = [](int value, int delay) { return value > delay ? value - delay : 0; };
   switch (rule) {
     case weight_rule::synchronous: return 0;
@@ -90,7 +90,7 @@ constexpr int version_read(weight_rule rule, shape s, int rank, int micro_batch)
 }
 
 /// How many weight versions a rule may keep on a rank.
-constexpr int version_bound(weight_rule rule, shape s, int rank) {
+constexpr int version_bound(weight_rule rule, shape const& s, int rank) {
   switch (rule) {
     case weight_rule::synchronous: return 1;
     case weight_rule::stashing: return s.ranks - rank;
@@ -102,12 +102,12 @@ constexpr int version_bound(weight_rule rule, shape s, int rank) {
 
 /// How many updates' exchanges (ties, facts) may be under way on a rank: their receives are posted that far ahead. In a
 /// stream the exchange waits until a forward needs its update, so that no rank stands still for it.
-constexpr int exchange_window(weight_rule rule, shape s) {
+constexpr int exchange_window(weight_rule rule, shape const& s) {
   return rule == weight_rule::vertical_sync ? s.ranks : rule == weight_rule::double_buffered ? 2 : 1;
 }
 
 /// Whether a micro-batch's forward is run a second time.
-constexpr bool is_recomputed(recompute_mode mode, shape s, int micro_batch) {
+constexpr bool is_recomputed(recompute_mode mode, shape const& s, int micro_batch) {
   return mode == recompute_mode::always ||
       (mode == recompute_mode::except_last && micro_batch % s.micro_batches != s.micro_batches - 1);
 }

@@ -11,28 +11,41 @@ namespace detail {
 
 /// Runs programs with zero buffering and symbolic contents, and stops at the first fault: a send completes only when its
 /// receive is posted (or its receiver stands at a blocking receive), a wait only when its message was sent.
+/// Compilers bound the length of a constant evaluation, hence few calls and plain pointers in each instruction's way.
 class prover {
  public:
   constexpr explicit prover(plan_view const& p)
-      : plan_{p}, channels_{channels_of(p)}, stages_{p.stages()}, total_{p.facts.total_micro_batches()},
-        interval_{p.update_interval()}, updates_{p.facts.total_micro_batches() / p.update_interval()},
-        program_{p.programs}, at_(size(p.facts.ranks)), registered_(size(p.facts.ranks)), queue_(size(p.facts.ranks)),
-        queued_(size(p.facts.ranks)), state_(size(stages_) * size(total_)), version_(size(stages_) * size(total_)),
-        newest_(size(stages_)), finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
-        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()), first_post_(size(channels_.count()) + 1),
-        posted_(size(channels_.count())), sent_(size(channels_.count())), ring_first_(size(stages_) + 1) {
-    for (int s = 0; s < stages_; ++s) {
+      : plan_{p}, channels_{channels_of(p)}, rank_of_{p.rank_of_stage}, stages_{p.stages()}, total_{p.facts.total_micro_batches()},
+        interval_{p.update_interval()}, updates_{total_ / interval_}, program_{p.programs}, places_(size(p.facts.ranks)), rank_{places_.data()},
+        queues_(size(p.facts.ranks)), queue_{queues_.data()}, histories_(size(stages_) * size(total_)), history_{histories_.data()}, newest_(size(stages_)),
+        finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
+        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()),
+        lines_(size(channels_.count())), line_{lines_.data()}, rings_(size(stages_ * rings_of_a_stage) + 1), ring_{rings_.data()} {
+    for (int s = 0, i = 0; s < stages_; ++s) {
       slot_depths const& d = p.slots[s];
-      ring_first_[size(s) + 1] = ring_first_[size(s)] +
-          size(d.input + d.saved + d.recomputed + d.last_saved + d.output + d.output_gradient + d.input_gradient + d.gradients);
+      for (int const depth : {d.input, d.saved, d.recomputed, d.last_saved, d.output, d.output_gradient, d.input_gradient, d.gradients}) {
+        ring_[i + 1] = ring_[i] + depth;
+        ++i;
+      }
     }
-    owner_ = block<int>(ring_first_[size(stages_)]);
-    for (int r = 0; r < p.facts.ranks; ++r)
-      for (instruction const in : program_[r])
-        if (is_post(in.what.what) || is_receive(in.what.what))
-          if (int const c = in.what.stage < stages_ ? channels_.of(in.what) : -1; c >= 0) ++first_post_[size(c) + 1];
-    for (int c = 0; c < channels_.count(); ++c) first_post_[size(c) + 1] += first_post_[size(c)];
-    posts_ = block<action>(first_post_[size(channels_.count())]);
+    owners_ = block<int>(size(ring_[stages_ * rings_of_a_stage]));
+    owner_ = owners_.data();
+
+    // No channel is posted to more often than once for each boundary and micro-batch, or for each update.
+    for (int s = 0; s < stages_; ++s)
+      for (kind const k : {kind::post_forward, kind::post_backward})
+        if (int const c = channels_.of(make_action(k, s, 0)); c >= 0) line_[c].capacity += total_;
+    std::size_t posts = 0;
+    for (int c = 0; c < channels_.count(); ++c) {
+      if (channels_.key(c).carries >= traffic::tied_gradient) line_[c].capacity = updates_;
+      posts += size(line_[c].capacity);
+    }
+    posts_ = block<action>(posts);
+    action* next = posts_.data();
+    for (int c = 0; c < channels_.count(); ++c) {
+      line_[c] = {next, line_[c].capacity, 0, 0, channels_.key(c).source, channels_.key(c).destination};
+      next += line_[c].capacity;
+    }
   }
 
   /// Runs programs to their end and judges what they leave behind.
@@ -46,21 +59,20 @@ class prover {
     int const ranks = plan_.facts.ranks;
     for (int r = 0; r < ranks; ++r) wake(r);
     while (waiting_ > 0) {
-      int const r = queue_[size(head_)];
+      int const r = queue_[head_];
       head_ = head_ + 1 == ranks ? 0 : head_ + 1;
       --waiting_;
-      queued_[size(r)] = false;
+      rank_[r].queued = false;
       instruction const* const row = program_.begin_of(r);
       int const n = program_.length(r);
-      int& at = at_[size(r)];
+      int& at = rank_[r].at;
       for (; at < n; ++at) {
-        outcome const o = step(r, row[at]);
-        if (o == outcome::blocked) break;
+        if (step(r, row[at]) == outcome::blocked) break;
         if (fault_ != rule::none) return {fault_, r, at, row[at].what};
       }
     }
     for (int r = 0; r < ranks; ++r)
-      if (at_[size(r)] < program_.length(r)) return {rule::deadlock, r, at_[size(r)], program_.begin_of(r)[at_[size(r)]].what};
+      if (int const at = rank_[r].at; at < program_.length(r)) return {rule::deadlock, r, at, program_.begin_of(r)[at].what};
     return sound;
   }
 
@@ -71,24 +83,24 @@ class prover {
     for (int s = 0; s < stages_; ++s) {
       if (newest_[size(s)] != earlier.newest_[size(s)] + updates) return false;
       for (int m = 0; m + micro_batches < total_; ++m) {
-        std::size_t const then = size(s) * size(total_) + size(m), now = then + size(micro_batches);
-        std::uint32_t const seen = earlier.state_[then];
-        if (state_[now] != seen) return false;
-        if (seen & f_done && !(seen & w_done) && version_[now] != earlier.version_[then] + updates) return false;
+        history const& then = earlier.history_[by_micro_batch(s, m)];
+        history const& now = history_[by_micro_batch(s, m + micro_batches)];
+        if (now.seen != then.seen) return false;
+        if (then.seen & f_done && !(then.seen & w_done) && now.version != then.version + updates) return false;
       }
       for (int b = 0; b + updates < updates_; ++b)
-        if (finished_[size(s) * size(updates_) + size(b + updates)] != earlier.finished_[size(s) * size(updates_) + size(b)]) return false;
-      for (auto ring : rings) {
-        int const depth = plan_.slots[s].*ring;
-        int const by = ring == &slot_depths::gradients ? updates : ring == &slot_depths::last_saved ? micro_batches / plan_.facts.micro_batches : micro_batches;
-        for (int index = 0; index < depth; ++index) {
-          int const was = earlier.owner_[earlier.slot(ring, s, index)];
-          if (owner_[slot(ring, s, (index + by) % depth)] != (was == 0 ? 0 : was + by)) return false;
-        }
+        if (finished_[by_update(s, b + updates)] != earlier.finished_[by_update(s, b)]) return false;
+    }
+    for (int i = 0; i < stages_ * rings_of_a_stage; ++i) {
+      ring const which{static_cast<std::uint8_t>(i % rings_of_a_stage)};
+      int const by = which == ring::gradients ? updates : which == ring::last_saved ? micro_batches / plan_.facts.micro_batches : micro_batches;
+      for (int first = ring_[i], depth = ring_[i + 1] - first, index = 0; index < depth; ++index) {
+        int const was = earlier.owner_[first + index];
+        if (owner_[first + (index + by) % depth] != (was == 0 ? 0 : was + by)) return false;
       }
     }
     for (int r = 0; r < plan_.facts.ranks; ++r)
-      if (registered_[size(r)] || earlier.registered_[size(r)]) return false;
+      if (rank_[r].registered || earlier.rank_[r].registered) return false;
     auto recurs = [&](block<bool> const& now, block<bool> const& then) {
       for (std::size_t at = 0; at < now.size(); ++at)
         if (at % size(updates_) + size(updates) < size(updates_) && now[at + size(updates)] != then[at]) return false;
@@ -96,87 +108,119 @@ class prover {
     };
     if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) || !recurs(verdicts_, earlier.verdicts_)) return false;
     for (int c = 0; c < channels_.count(); ++c) {
-      std::size_t const open = posted_[size(c)] - sent_[size(c)];
-      if (open != earlier.posted_[size(c)] - earlier.sent_[size(c)]) return false;
-      for (std::size_t k = 0; k < open; ++k)
-        if (posts_[first_post_[size(c)] + sent_[size(c)] + k] != later(earlier.posts_[earlier.first_post_[size(c)] + earlier.sent_[size(c)] + k]))
-          return false;
+      line const &now = line_[c], &then = earlier.line_[c];
+      int const open = now.posted - now.sent;
+      if (open != then.posted - then.sent) return false;
+      for (int k = 0; k < open; ++k)
+        if (now.posts[now.sent + k] != later(then.posts[then.sent + k])) return false;
     }
     return true;
   }
 
+  /// How for_each_lifetime reaches the slots.
+  constexpr void begin(ring which, int stage, int key) {
+    int const i = stage * rings_of_a_stage + static_cast<int>(which), first = ring_[i], depth = ring_[i + 1] - first;
+    if (depth <= 0) return void(fault_ = rule::memory);
+    int& owner = owner_[first + key % depth];
+    if (owner != 0 && !(which == ring::gradients && owner == key + 1)) fault_ = rule::memory;
+    owner = key + 1;
+  }
+  constexpr void end(ring which, int stage, int key) {
+    int const i = stage * rings_of_a_stage + static_cast<int>(which), first = ring_[i], depth = ring_[i + 1] - first;
+    if (depth <= 0) return void(fault_ = rule::memory);
+    int& owner = owner_[first + key % depth];
+    if (owner != key + 1) fault_ = rule::memory;
+    owner = 0;
+  }
+
  private:
-  static constexpr int slot_depths::*const rings[] = {
-      &slot_depths::input, &slot_depths::saved, &slot_depths::recomputed, &slot_depths::last_saved,
-      &slot_depths::output, &slot_depths::output_gradient, &slot_depths::input_gradient, &slot_depths::gradients};
   enum class outcome : bool { done, blocked };
   enum bit : std::uint32_t {
-    f_done = 1, i_done = 2, w_done = 4, r_done = 8,               // computed
-    posted_f = 16, landed_f = 32, waited_f = 64, sent_f = 128,    // the input's way here, the output's way on
-    posted_b = 256, landed_b = 512, waited_b = 1024, sent_b = 2048,
+    f_done = 1, i_done = 2, w_done = 4, r_done = 8,             // computed
+    posted_f = 16, landed_f = 32, waited_f = 64, sent_f = 128,  // the input's way here, the output's way on
+    waited_b = 1024,                                            // and the gradients', four bits higher
+  };
+  struct place {
+    int at;           // of the rank in its program
+    bool queued;      // it may go on
+    bool registered;  // it stands at a blocking receive that the channel knows of
+  };
+  /// What a stage has seen of a micro-batch.
+  struct history {
+    std::uint32_t seen;
+    int version;  // that the forward read
+  };
+  /// What is posted on a channel, in order, and how much of it has been sent.
+  struct line {
+    action* posts;
+    int capacity, posted, sent;
+    int source, destination;  // ranks
   };
   static constexpr std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
-  constexpr std::size_t by_update(int stage_or_rank, int batch) const { return size(stage_or_rank) * size(updates_) + size(batch); }
+  constexpr std::size_t by_micro_batch(int stage, int m) const { return static_cast<std::size_t>(stage) * total_ + m; }
+  constexpr std::size_t by_update(int stage_or_rank, int batch) const { return static_cast<std::size_t>(stage_or_rank) * updates_ + batch; }
 
   constexpr void wake(int rank) {
-    if (queued_[size(rank)]) return;
-    queued_[size(rank)] = true;
+    if (rank_[rank].queued) return;
+    rank_[rank].queued = true;
     int const ranks = plan_.facts.ranks;
     int const back = head_ + waiting_ < ranks ? head_ + waiting_ : head_ + waiting_ - ranks;
-    queue_[size(back)] = rank;
+    queue_[back] = rank;
     ++waiting_;
   }
 
-  constexpr std::uint32_t& state(int stage, int m) { return state_[size(stage) * size(total_) + size(m)]; }
-  constexpr bool here(int stage, int rank) const { return plan_.rank_of_stage[stage] == rank; }
+  constexpr bool here(int stage, int rank) const { return rank_of_[stage] == rank; }
   constexpr outcome fail(rule broken) {
     fault_ = broken;
     return outcome::done;
   }
-
-  constexpr outcome step(int r, instruction const in) {
-    action const a = in.what;
-    int const s = a.stage, m = a.micro_batch;
-    if (s >= stages_ || m < 0 || m >= total_) return fail(rule::complete);
-    if (is_transfer(a.what)) return a.what < kind::send_tied ? transfer(r, a) : exchange(r, a);
-    if (!here(s, r)) return fail(rule::placement);
-    if (a.what == kind::update) return update(r, in);
-    if (!is_compute(a.what)) return outcome::done;
-    return compute(r, in);
+  constexpr outcome touch_slots(int r, action const& a) {
+    for_each_lifetime(plan_, r, a, *this);
+    return outcome::done;
   }
 
-  constexpr outcome compute(int r, instruction const in) {
-    action const a = in.what;
+  constexpr outcome step(int r, instruction const& in) {
+    action const& a = in.what;
+    if (a.stage >= stages_ || a.micro_batch < 0 || a.micro_batch >= total_) return fail(rule::complete);
+    if (a.what >= kind::send_tied && a.what <= kind::wait_verdict) return exchange(r, a);
+    if (rank_of_[a.stage] != r) return fail(rule::placement);
+    if (a.what <= kind::recompute) return compute(r, in);
+    if (a.what <= kind::wait_backward) return transfer(r, a);
+    return a.what == kind::update ? update(r, in) : outcome::done;
+  }
+
+  constexpr outcome compute(int r, instruction const& in) {
+    action const& a = in.what;
     int const s = a.stage, m = a.micro_batch;
-    std::uint32_t& seen = state(s, m);
-    bool const last = s + 1 == stages_;
+    history* const mine = history_ + by_micro_batch(s, m);
+    std::uint32_t& seen = mine->seen;
+    bool const again = plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
     if (a.what == kind::forward) {
       if (seen & f_done) return fail(rule::complete);
-      if (s > 0 && !(here(s - 1, r) ? state(s - 1, m) & f_done : seen & waited_f)) return fail(rule::feasible);
+      if (s > 0 && !(rank_of_[s - 1] == r ? (mine - total_)->seen & f_done : seen & waited_f)) return fail(rule::feasible);
       seen |= f_done;
-      version_[size(s) * size(total_) + size(m)] = in.version;
+      mine->version = in.version;
       if (in.version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
     } else if (a.what == kind::recompute) {
-      if (!is_recomputed(plan_.wants.recompute, plan_.facts, m) || seen & r_done || !(seen & f_done) || seen & (i_done | w_done))
-        return fail(rule::complete);
+      if (!again || seen & r_done || !(seen & f_done) || seen & (i_done | w_done)) return fail(rule::complete);
       seen |= r_done;
     } else {
       std::uint32_t const gives = a.what == kind::backward ? i_done | w_done : a.what == kind::backward_input ? i_done : w_done;
-      if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives || (gives == w_done && !(seen & i_done)))
+      if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives || (gives == w_done && !(seen & i_done)) ||
+          (again && !(seen & r_done)))
         return fail(rule::complete);
-      if (is_recomputed(plan_.wants.recompute, plan_.facts, m) && !(seen & r_done)) return fail(rule::complete);
-      if (gives & i_done && !last && !(here(s + 1, r) ? state(s + 1, m) & i_done : seen & waited_b)) return fail(rule::feasible);
+      if (gives & i_done && s + 1 < stages_ && !(rank_of_[s + 1] == r ? (mine + total_)->seen & i_done : seen & waited_b))
+        return fail(rule::feasible);
       seen |= gives;
+      if (gives & w_done) ++finished_[by_update(s, m / interval_)];
     }
-    if (in.version != version_[size(s) * size(total_) + size(m)] || in.version > newest_[size(s)] ||
-        in.version <= newest_[size(s)] - plan_.weight_buffers[r])
-      return fail(rule::weights);
-    if (gives_weight_gradient(a.what)) ++finished_[size(s) * size(updates_) + size(m / interval_)];
+    int const newest = newest_[size(s)];
+    if (in.version != mine->version || in.version > newest || in.version <= newest - plan_.weight_buffers[r]) return fail(rule::weights);
     return touch_slots(r, a);
   }
 
-  constexpr outcome update(int r, instruction const in) {
+  constexpr outcome update(int r, instruction const& in) {
     int const s = in.what.stage;
     int& newest = newest_[size(s)];
     int const batch = newest;
@@ -224,39 +268,36 @@ class prover {
   }
 
   /// SEND, RECV, POST and WAIT of activations and gradients.
-  constexpr outcome transfer(int r, action const a) {
-    int const s = a.stage, m = a.micro_batch;
-    if (!here(s, r)) return fail(rule::placement);
+  constexpr outcome transfer(int r, action const& a) {
     int const c = channels_.of(a);
     if (c < 0) return fail(rule::channels);
-    bool const of_forward = traffic_of(a.what) == traffic::activation;
-    std::uint32_t& seen = state(s, m);
-    if (is_send(a.what)) {
-      if (seen & (of_forward ? sent_f : sent_b)) return fail(rule::complete);
+    history* const mine = history_ + by_micro_batch(a.stage, a.micro_batch);
+    std::uint32_t& seen = mine->seen;
+    bool const of_forward = a.what < kind::send_backward;
+    int const way = of_forward ? 0 : 4;
+    if (a.what == kind::send_forward || a.what == kind::send_backward) {
+      if (seen & sent_f << way) return fail(rule::complete);
       if (!(seen & (of_forward ? f_done : i_done))) return fail(rule::feasible);
-      if (!meet(c, a)) return outcome::blocked;
+      if (!meet(c, of_forward ? a.stage + 1 : a.stage - 1, a.micro_batch)) return outcome::blocked;
       if (fault_ != rule::none) return outcome::done;
-      seen |= of_forward ? sent_f : sent_b;
-      state(of_forward ? s + 1 : s - 1, m) |= of_forward ? landed_f : landed_b;
-      wake(channels_.key(c).destination);
+      seen |= sent_f << way;
+      (of_forward ? mine + total_ : mine - total_)->seen |= landed_f << way;
+      wake(line_[c].destination);
       return touch_slots(r, a);
     }
-    std::uint32_t const posted = of_forward ? posted_f : posted_b, landed = of_forward ? landed_f : landed_b,
-                        waited = of_forward ? waited_f : waited_b;
-    bool const blocking = is_receive(a.what);
-    if (is_post(a.what) || (blocking && !registered_[size(r)])) {
-      if (seen & posted) return fail(rule::complete);
-      seen |= posted;
-      post(c, a);
-      if (touch_slots(r, a); fault_ != rule::none) return outcome::done;
-      registered_[size(r)] = blocking;
-      if (!blocking) return outcome::done;
+    if (a.what != kind::wait_forward && a.what != kind::wait_backward && !rank_[r].registered) {
+      if (seen & posted_f << way) return fail(rule::complete);
+      seen |= posted_f << way;
+      post(c, a, of_forward ? kind::post_forward : kind::post_backward);
+      touch_slots(r, a);
+      if (is_post(a.what) || fault_ != rule::none) return outcome::done;
+      rank_[r].registered = true;
     }
-    if (!(seen & posted)) return fail(rule::feasible);
-    if (seen & waited) return fail(rule::complete);
-    if (!(seen & landed)) return outcome::blocked;
-    seen |= waited;
-    registered_[size(r)] = false;
+    if (!(seen & posted_f << way)) return fail(rule::feasible);
+    if (seen & waited_f << way) return fail(rule::complete);
+    if (!(seen & landed_f << way)) return outcome::blocked;
+    seen |= waited_f << way;
+    rank_[r].registered = false;
     return outcome::done;
   }
 
@@ -267,7 +308,7 @@ class prover {
   }
 
   /// SEND, POST and WAIT between a batch's last backward and its update.
-  constexpr outcome exchange(int r, action const a) {
+  constexpr outcome exchange(int r, action const& a) {
     bool const tied = a.what <= kind::wait_tied, facts = !tied && a.what <= kind::wait_facts;
     int const s = a.stage;
     if (tied ? !is_tied_apart(s) || !here(s, r) : !plan_.wants.step_facts || !is_first_of_its_rank(s)) return fail(rule::placement);
@@ -281,7 +322,8 @@ class prover {
                 : facts ? facts_are_ready(r, batch)
                         : root_knows_all(batch)))
         return fail(rule::feasible);
-      if (!meet(c, a)) return outcome::blocked;
+      needs const wants = plan_.wants;
+      if (!meet(c, !tied ? s : s == wants.tied_first ? wants.tied_second : wants.tied_first, a.micro_batch)) return outcome::blocked;
       wake(key.destination);
       return outcome::done;
     }
@@ -289,7 +331,7 @@ class prover {
       // The exchange's slots are a ring of `window`, keyed by the update; one is free again after that update.
       int const window = exchange_window(plan_.weights, plan_.facts);
       if (batch >= window && !is_updated(r, tied ? s : -1, batch - window)) return fail(rule::memory);
-      post(c, a);
+      post(c, a, a.what);
       return outcome::done;
     }
     bool& done = tied ? exchanged_[by_update(s, batch)] : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)] : verdicts_[by_update(r, batch)];
@@ -300,69 +342,31 @@ class prover {
     return outcome::done;
   }
 
-  /// The receiver's view of a message.
-  constexpr action received(action const a) const {
-    switch (a.what) {
-      case kind::send_forward: return make_action(kind::post_forward, a.stage + 1, a.micro_batch);
-      case kind::send_backward: return make_action(kind::post_backward, a.stage - 1, a.micro_batch);
-      case kind::send_tied:
-        return make_action(kind::post_tied, a.stage == plan_.wants.tied_first ? plan_.wants.tied_second : plan_.wants.tied_first,
-                           a.micro_batch);
-      case kind::send_facts: return make_action(kind::post_facts, a.stage, a.micro_batch);
-      default: return make_action(kind::post_verdict, a.stage, a.micro_batch);
-    }
+  constexpr void post(int c, action const& a, kind as) {
+    line& l = line_[c];
+    if (l.posted == l.capacity) return void(fault_ = rule::channels);  // twice for one update
+    l.posts[l.posted++] = {as, false, a.stage, a.micro_batch};
+    wake(l.source);
   }
-  constexpr void post(int c, action a) {
-    if (a.what == kind::receive_forward) a.what = kind::post_forward;
-    if (a.what == kind::receive_backward) a.what = kind::post_backward;
-    posts_[first_post_[size(c)] + posted_[size(c)]++] = a;
-    wake(channels_.key(c).source);
-  }
-  /// Whether a send can complete now; a fault when the channel's next receive is for something else.
-  constexpr bool meet(int c, action const a) {
-    if (posted_[size(c)] == sent_[size(c)]) return false;
-    if (posts_[first_post_[size(c)] + sent_[size(c)]] != received(a)) fail(rule::channels);
-    else ++sent_[size(c)];
+  /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.
+  constexpr bool meet(int c, int stage, int m) {
+    line& l = line_[c];
+    if (l.posted == l.sent) return false;
+    action const& next = l.posts[l.sent];
+    if (next.stage != stage || next.micro_batch != m) fault_ = rule::channels;
+    else ++l.sent;
     return true;
   }
   /// Whether the message that a WAIT of the exchange is for has come.
   constexpr bool landed_on(int c, action a) {
     a.what = static_cast<kind>(static_cast<int>(a.what) - 1);  // its POST stands before WAIT in the enumeration
-    std::size_t const first = first_post_[size(c)];
-    for (std::size_t k = sent_[size(c)]; k < posted_[size(c)]; ++k)
-      if (posts_[first + k] == a) return false;
-    for (std::size_t k = sent_[size(c)]; k-- > 0;)
-      if (posts_[first + k] == a) return true;
+    line const& l = line_[c];
+    for (int k = l.sent; k < l.posted; ++k)
+      if (l.posts[k] == a) return false;
+    for (int k = l.sent; k-- > 0;)
+      if (l.posts[k] == a) return true;
     fail(rule::feasible);  // waited for, never posted
     return true;
-  }
-
-  constexpr outcome touch_slots(int r, action const a) {
-    for_each_lifetime(
-        plan_, r, a,
-        [&](int slot_depths::*ring, int s, int key) {
-          int const depth = plan_.slots[s].*ring;
-          if (depth <= 0) return void(fail(rule::memory));
-          int& owner = owner_[slot(ring, s, key % depth)];
-          if (owner != 0 && !(ring == &slot_depths::gradients && owner == key + 1)) return void(fail(rule::memory));
-          owner = key + 1;
-        },
-        [&](int slot_depths::*ring, int s, int key) {
-          int const depth = plan_.slots[s].*ring;
-          if (depth <= 0) return void(fail(rule::memory));
-          int& owner = owner_[slot(ring, s, key % depth)];
-          if (owner != key + 1) return void(fail(rule::memory));
-          owner = 0;
-        });
-    return outcome::done;
-  }
-  constexpr std::size_t slot(int slot_depths::*ring, int s, int index) const {
-    std::size_t at = ring_first_[size(s)] + size(index);
-    for (auto before : rings) {
-      if (before == ring) break;
-      at += size(plan_.slots[s].*before);
-    }
-    return at;
   }
 
   constexpr verdict at_the_end() {
@@ -371,37 +375,40 @@ class prover {
     for (int s = 0; s < stages_; ++s) {
       int const r = plan_.rank_of_stage[s], end = program_.length(r);
       for (int m = 0; m < total_; ++m)
-        if (std::uint32_t const seen = state(s, m); (seen & all) != all) {
+        if (std::uint32_t const seen = history_[by_micro_batch(s, m)].seen; (seen & all) != all) {
           kind const missing = !(seen & f_done) ? kind::forward : seen & i_done ? kind::backward_weight : kind::backward;
           return {rule::complete, r, end, make_action(missing, s, m)};
         }
       if (newest_[size(s)] != batches) return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};
     }
     for (int c = 0; c < channels_.count(); ++c)
-      if (posted_[size(c)] != sent_[size(c)])
-        return {rule::channels, channels_.key(c).destination, program_.length(channels_.key(c).destination),
-                posts_[first_post_[size(c)] + sent_[size(c)]]};
+      if (line const& l = line_[c]; l.posted != l.sent)
+        return {rule::channels, l.destination, program_.length(l.destination), l.posts[l.sent]};
     return sound;
   }
 
   plan_view const& plan_;
   channel_table channels_;
+  int const* rank_of_;
   int stages_, total_, interval_, updates_;
   rows_view<instruction> program_;
-  block<int> at_;
-  block<bool> registered_;  // the rank stands at a blocking receive that the channel knows of
-  block<int> queue_;        // ranks that may go on, a ring
-  block<bool> queued_;
+  block<place> places_;  // by rank
+  place* rank_;
+  block<int> queues_;  // ranks that may go on, a ring
+  int* queue_;
   int head_ = 0, waiting_ = 0;
-  block<std::uint32_t> state_;  // by stage and micro-batch
-  block<int> version_;          // that the forward read
-  block<int> newest_;           // by stage, updates done
-  block<int> finished_;         // by stage and batch, weight gradients done
+  block<history> histories_;  // by stage and micro-batch
+  history* history_;
+  block<int> newest_;    // by stage, updates done
+  block<int> finished_;  // by stage and batch, weight gradients done
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
-  block<std::size_t> first_post_, posted_, sent_;  // by channel
+  block<line> lines_;  // by channel
+  line* line_;
   block<action> posts_;
-  block<std::size_t> ring_first_;
-  block<int> owner_;  // by slot: what it holds, plus 1
+  block<int> rings_;  // by stage and ring, the first of its slots
+  int* ring_;
+  block<int> owners_;  // by slot: what it holds, plus 1
+  int* owner_;
   rule fault_ = rule::none;
 };
 

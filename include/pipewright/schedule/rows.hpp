@@ -56,14 +56,14 @@ template<class T> struct rows {
   constexpr rows_view<T> view() const { return {items.data(), first.data(), count()}; }
 };
 
-/// Rows whose sizes are part of the type: what a constant plan is kept in.
-template<class T, int Count, std::size_t Total> struct fixed_rows {
+/// Rows whose number and greatest total size are part of the type: what a constant plan is kept in.
+template<class T, int Count, std::size_t Most> struct fixed_rows {
   std::size_t first[static_cast<std::size_t>(Count) + 1];
-  T items[Total == 0 ? 1 : Total];
+  T items[Most == 0 ? 1 : Most];
 
-  constexpr fixed_rows(rows_view<T> from) : first{}, items{} {
+  constexpr void assign(rows_view<T> from) {
     for (int r = 0; r <= Count; ++r) first[r] = from.first[r];
-    for (std::size_t i = 0; i < Total; ++i) items[i] = from.items[i];
+    for (std::size_t i = 0, n = from.total(); i < n; ++i) items[i] = from.items[i];
   }
   constexpr rows_view<T> view() const { return {items, first, Count}; }
 };
