@@ -19,7 +19,7 @@ class prover {
         interval_{p.update_interval()}, updates_{total_ / interval_}, program_{p.programs}, places_(size(p.facts.ranks)), rank_{places_.data()},
         queues_(size(p.facts.ranks)), queue_{queues_.data()}, histories_(size(stages_) * size(total_)), history_{histories_.data()}, newest_(size(stages_)),
         finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
-        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()),
+        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()), verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
         lines_(size(channels_.count())), line_{lines_.data()}, rings_(size(stages_ * rings_of_a_stage) + 1), ring_{rings_.data()} {
     for (int s = 0, i = 0; s < stages_; ++s) {
       slot_depths const& d = p.slots[s];
@@ -107,6 +107,8 @@ class prover {
       return true;
     };
     if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) || !recurs(verdicts_, earlier.verdicts_)) return false;
+    for (std::size_t b = 0; b + size(updates) < verdicts_sent_.size(); ++b)
+      if (verdicts_sent_[b + size(updates)] != earlier.verdicts_sent_[b]) return false;
     for (int c = 0; c < channels_.count(); ++c) {
       line const &now = line_[c], &then = earlier.line_[c];
       int const open = now.posted - now.sent;
@@ -325,12 +327,15 @@ class prover {
       needs const wants = plan_.wants;
       if (!meet(c, !tied ? s : s == wants.tied_first ? wants.tied_second : wants.tied_first, a.micro_batch)) return outcome::blocked;
       wake(key.destination);
+      if (!tied && !facts && fault_ == rule::none) ++verdicts_sent_[size(batch)];
       return outcome::done;
     }
     if (is_post(a.what)) {
-      // The exchange's slots are a ring of `window`, keyed by the update; one is free again after that update.
-      int const window = exchange_window(plan_.weights, plan_.facts);
-      if (batch >= window && !is_updated(r, tied ? s : -1, batch - window)) return fail(rule::memory);
+      // The exchange's slots are a ring of `window`, keyed by the update; one is free again after that update, and one of
+      // facts after the last verdict that is drawn from them.
+      int const freed = batch - exchange_window(plan_.weights, plan_.facts);
+      if (freed >= 0 && !is_updated(r, tied ? s : -1, freed)) return fail(rule::memory);
+      if (freed >= 0 && facts && verdicts_sent_[size(freed)] != plan_.facts.ranks - 1) return fail(rule::memory);
       post(c, a, a.what);
       return outcome::done;
     }
@@ -402,6 +407,7 @@ class prover {
   block<int> newest_;    // by stage, updates done
   block<int> finished_;  // by stage and batch, weight gradients done
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
+  block<int> verdicts_sent_;                  // by batch
   block<line> lines_;  // by channel
   line* line_;
   block<action> posts_;
