@@ -88,13 +88,14 @@ inline std::string describe(std::string_view schedule, verdict const& v) {
       ", position " + std::to_string(v.position) + ", action " + std::string(action_text(v.at).view());
 }
 
-namespace detail {
-
+/// A shape completed by a policy. Throws pipewright::error where it is not legal: the rule and the nearest legal shape.
 template<schedule_policy P> constexpr shape legal_shape(shape s) {
   s = complete<P>(s);
   if (shape_fault const fault = check_shape<P>(s); !fault.ok()) throw error(describe(P::name, s, fault));
   return s;
 }
+
+namespace detail {
 
 /// A needs that no schedule can give is refused before anything is made.
 template<schedule_policy P> constexpr bool refuses(needs wants) {
