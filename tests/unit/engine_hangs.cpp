@@ -62,7 +62,7 @@ TEST_CASE("child" * doctest::skip()) {
     auto training = pw::pipeline(plan, model, here, pw::sgd{});
     for (int step = 0; step < 3; ++step) training.step(numbers{});
     training.drain();
-  }, {.deadline = 2, .grace = 1});
+  }, {.deadline = 2, .grace = 3});
 }
 
 TEST_CASE("a stage that never returns, under every schedule") {

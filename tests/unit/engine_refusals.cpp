@@ -97,7 +97,7 @@ TEST_CASE("ties of two sizes") {
     return std::string("nothing was refused");
   };
   check_says(train(1), {"gate and head have different sizes"});
-  check_says(train(2), {"rank ", "WAIT_T", "3 elements", "15", "tie two of one size"});
+  check_says(train(2), {"rank ", "WAIT_T", "3", "15", "tie two of one size"});
 }
 
 TEST_CASE("ranks that mean different things say so, each what it meant") {
