@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 #include <laws/stage.hpp>
 
+#include <pipewright/gpt2/model.hpp>
 #include <pipewright/transport/parts.hpp>
 
 #include "reference.hpp"
