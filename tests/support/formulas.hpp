@@ -18,11 +18,7 @@ using pipewright::shape;
 inline long long bubble_times_chunks(std::string_view schedule, shape s) {
   long long const p = s.ranks, m = s.total_micro_batches(), v = s.chunks;
   if (schedule == "sequential") return (p - 1) * m;
-  if (schedule == "interleaved") return m >= p ? p - 1 : p - 1 + (p - m) * (v - 1);
-  if (schedule == "forward-only") {
-    long long const last_group = (m - 1) % p + 1;  // groups of P micro-batches, the last one may be shorter
-    return (p - last_group) * v + last_group - 1;
-  }
+  if (schedule == "interleaved" || schedule == "forward-only") return m >= p ? p - 1 : p - 1 + (p - m) * (v - 1);
   return p - 1;
 }
 

@@ -51,6 +51,7 @@ void start(hang& h) {
 TEST_CASE("child" * doctest::skip()) {
   char const* const given = std::getenv(variable);
   if (given == nullptr) return;  // started by hand
+  alarm(120);  // if it does not end by itself, the test is to say which one it was
   std::string schedule;
   int rank = 0;
   std::istringstream(given) >> schedule >> rank;

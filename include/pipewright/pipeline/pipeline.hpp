@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <pipewright/pipeline/agreement.hpp>
 #include <pipewright/pipeline/cell.hpp>
+#include <pipewright/pipeline/cursor.hpp>
 #include <pipewright/pipeline/exchange.hpp>
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/pipeline/options.hpp>
-#include <pipewright/plan/plan.hpp>
+#include <pipewright/pipeline/transfers.hpp>
+#include <pipewright/plan/evaluation.hpp>
 #include <pipewright/stage/explain_needs.hpp>
 #include <pipewright/stage/stage_set.hpp>
 #include <pipewright/transport/explain.hpp>
@@ -51,9 +54,8 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// Builds this rank's stages and their weights, opens its channels, and makes sure that all ranks mean the same. Throws
   /// error where plan, stages, endpoint and options do not fit together.
   pipeline_of(plan_view plan, Set const& set, Transport& here, Optimizer with, pipeline_options options, Observer& watched_by)
-      : plan_{plan}, here_{here}, optimizer_{std::move(with)}, options_{std::move(options)}, observer_{watched_by}, rank_{here.rank()} {
-    check(set);
-    evaluation_ = make_plan<forward_only>({.ranks = plan.facts.ranks, .micro_batches = plan.facts.micro_batches, .chunks = plan.facts.chunks});
+      : plan_{plan}, here_{here}, optimizer_{std::move(with)}, options_{std::move(options)}, observer_{watched_by}, rank_{here.rank()},
+        evaluation_{checked(set)}, training_{plan_, rank_}, evaluating_{evaluation_.view(), rank_} {
     cell_of_stage_.resize(static_cast<std::size_t>(plan.stages()));
     for (int s = 0; s < plan.stages(); ++s)
       if (plan.rank_of_stage[s] == rank_)
@@ -61,15 +63,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     for (auto const& c : cells_) link(*c);
     exchange_ = std::make_unique<detail::step_exchange>(plan_, rank_, cells_, options_);
     copies_ = plan.weight_buffers[rank_];
-    channels_ = std::make_unique<channel_table>(channels_of(plan_));
-    handles_.assign(static_cast<std::size_t>(channels_->count()), -1);
-    for (int c = 0; c < channels_->count(); ++c)
-      if (channels_->key(c).source == rank_ || channels_->key(c).destination == rank_)
-        handles_[static_cast<std::size_t>(c)] = here_.open(channels_->key(c));
+    transfers_.emplace(plan_, here_, cell_of_stage_, *exchange_);
     losses_.resize(static_cast<std::size_t>(plan.facts.micro_batches));
     weight_of_update_.resize(static_cast<std::size_t>(exchange_window(plan_.weights, plan_.facts)) + 1);
-    deferred_.reserve(static_cast<std::size_t>(2 * plan.stages() + 4 * plan.facts.ranks));
-    here_.agree(digest());
+    here_.agree(detail::digest_of(plan_, options_));
     if constexpr (requires { here_.locate(std::function<std::string()>()); }) here_.locate([this] { return place_of(now_); });
   }
   pipeline_of(pipeline_of const&) = delete;
@@ -79,10 +76,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   ~pipeline_of() {
     if constexpr (requires { here_.locate(std::function<std::string()>()); }) here_.locate({});
     try {
-      if (awaits_anything())
+      if (transfers_->awaits_anything())
         here_.abort(std::string("a pipeline ended with micro-batches in flight, ") +
                     (std::uncaught_exceptions() > 0 ? "because of an exception" : "call drain() first"));
-      else settle_sends();
+      else transfers_->settle_sends();
     } catch (std::exception const&) {  // aborted, or past the deadline: nobody reads the slots any more
     }
   }
@@ -97,35 +94,23 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
 
   /// Ends an asynchronous stream: runs all that was admitted to its last update. Nothing to do for a synchronous schedule.
   void drain() {
-    if (!plan_.is_stream() || admitted_ == 0) return;
-    draining_ = true;
-    running_ = &plan_;
+    if (!training_.is_under_way()) return;
+    training_.drain();
     finish();
-    settle_sends();
-    base_ += updated_in_plan_;
-    admitted_ = updated_in_plan_ = 0;
-    at_ = 0;
-    draining_ = false;
-    deferred_.clear();
-    late_ = -1;
+    transfers_->settle_sends();
+    base_ += training_.updated();
+    training_.restart();
     exchange_->restart();
   }
 
-  /// The loss of a batch under the newest weights, which stay as they are; drains first. Throws error
-  /// where the schedule has another placement than the loop.
+  /// The loss of a batch under the newest weights, which stay as they are; drains first.
   step_result evaluate(auto&& batch) {
-    plan_view const evaluated = evaluation_.view();
-    for (int s = 0; s < plan_.stages(); ++s)
-      if (plan_.rank_of_stage[s] != evaluated.rank_of_stage[s])
-        throw error("evaluation runs over stages in loop placement, stage s on rank s mod P, but schedule " + std::string(plan_.schedule) + " places stage " +
-                    std::to_string(s) + " on rank " + std::to_string(plan_.rank_of_stage[s]) + "; evaluate with a pipeline of its own");
     drain();
     attach(batch);
-    running_ = &evaluated;
-    at_ = 0;
+    evaluating_.begin(false);
+    cursor_ = &evaluating_;
     finish();
-    running_ = &plan_;
-    at_ = 0;
+    cursor_ = &training_;
     return result();
   }
 
@@ -133,33 +118,26 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// batch stays alive until then.
   void begin(auto&& batch) {
     attach(batch);
-    running_ = &plan_;
-    if (plan_.is_stream()) admitted_ += plan_.facts.micro_batches;
-    else at_ = 0;
-    ++step_;
+    training_.begin(++step_ % options_.accumulate == 0);
   }
 
   /// Runs this rank's next instruction, if it need not wait.
   progress advance() {
     instruction next;
-    if (!fetch(next)) return progress::done;
+    if (!cursor_->fetch(next)) return progress::done;
     now_ = next.what;
     try {
       if (!begun_) observer_.before({rank_, next});
       begun_ = true;
-      if (detail::slot_ring::slot* const slot = needed(next.what)) {
-        if (!here_.poll(slot->transfer)) {
-          here_.progress();
-          waited_for_ = slot->transfer;
-          return progress::blocked;
-        }
-        slot->pending = false;
+      if (ticket const* const transfer = transfers_->blocking(next.what)) {
+        here_.progress();
+        waited_for_ = *transfer;
+        return progress::blocked;
       }
       execute(next);
       observer_.after({rank_, next});
       begun_ = false;
-      if (late_ < 0) ++at_;
-      else deferred_.erase(deferred_.begin() + late_);
+      cursor_->advance();
       return progress::ran;
     } catch (std::exception const& e) {
       fail(next.what, e.what());
@@ -200,7 +178,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   int rank() const { return rank_; }
 
   pipeline_bytes bytes() const {
-    pipeline_bytes b{.activations = 0, .weights = 0, .sent = sent_};
+    pipeline_bytes b{.activations = 0, .weights = 0, .sent = transfers_->sent()};
     for (auto const& c : cells_) {
       b.weights += c->weight_bytes();
       b.activations += c->saved_bytes();
@@ -212,41 +190,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
  private:
-  void check(Set const& set) const {
-    auto const n = [](auto v) { return std::to_string(v); };
-    shape const f = plan_.facts;
-    if (here_.size() != f.ranks)
-      throw error("the plan has " + n(f.ranks) + " ranks, but the transport joins " + n(here_.size()) + "; make the plan for as many ranks as run");
-    if (set.size() != plan_.stages())
-      throw error("schedule " + std::string(plan_.schedule) + " with " + n(f.ranks) + " ranks and " + n(f.chunks) + " chunks runs " + n(plan_.stages()) +
-                  " stages, but the model is cut into " + n(set.size()) + "; cut it into " + n(plan_.stages()));
-    if (plan_.backward == backward_form::none) return;
-    if (options_.needs_step_facts() != plan_.wants.step_facts)
-      throw error(plan_.wants.step_facts
-                      ? "the plan exchanges step facts that no option asks for; make it without needs::step_facts, or set clip, non_finite or per_token"
-                      : "clipping over the model, a non-finite check over the model and per-token scale need facts of all ranks; make the plan with needs{.step_facts = true}"
-                        ", or clip over each stage");
-    if (plan_.wants.tied() && options_.clip_over == clip_scope::stage && (options_.clip > 0 || options_.non_finite != on_non_finite::ignore))
-      throw error("clipping or checking each stage by itself would update the two ends of a tied weight differently; let clip_over be the model, or copy the weight");
-    if (options_.accumulate < 1) throw error("accumulate counts steps between updates and is at least 1, not " + n(options_.accumulate));
-    if (options_.accumulate > 1 && plan_.is_stream())
-      throw error("an asynchronous schedule does not accumulate over steps, since its versions count updates; give a step more micro-batches instead");
-    if (plan_.weights != weight_rule::synchronous && !plan_.is_stream())
-      throw error("a pipeline trains with a stream, but this plan of an asynchronous schedule ends; make it with make_plan");
-  }
-
-  std::string digest() const {
-    std::string text = "pipewright " + std::string(plan_.schedule);
-    shape const f = plan_.facts;
-    needs const w = plan_.wants;
-    for (long long v : {static_cast<long long>(f.ranks), static_cast<long long>(f.micro_batches), static_cast<long long>(f.chunks), static_cast<long long>(f.group),
-                        static_cast<long long>(w.recompute), static_cast<long long>(w.step_facts), static_cast<long long>(w.tied_first), static_cast<long long>(w.tied_second),
-                        static_cast<long long>(options_.seed), static_cast<long long>(options_.scale), static_cast<long long>(options_.clip_over),
-                        static_cast<long long>(options_.non_finite), static_cast<long long>(options_.accumulate)})
-      text += " " + std::to_string(v);
-    std::array<char, 32> clip{};  // its shortest text that is it exactly
-    std::to_chars(clip.data(), clip.data() + clip.size() - 1, options_.clip);
-    return text + " clip " + clip.data() + " tied " + options_.tied.first + "=" + options_.tied.second;
+  /// What this pipeline evaluates with, once all is known to fit together.
+  dynamic_plan checked(Set const& set) const {
+    detail::check_fit(plan_, options_, here_.size(), set.size());
+    return make_evaluation_plan(plan_);
   }
 
   template<class S> void build(int index, S&& made) {
@@ -288,42 +235,6 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     }
   }
 
-  /// The next instruction that may be run; false where nothing is left for now. A stream stops at the first micro-batch
-  /// that is not admitted, but for receives that would be posted for one: those are put off. Draining, it passes such by.
-  bool fetch(instruction& next) {
-    if (!running_->is_stream()) {
-      if (at_ == running_->programs.length(rank_)) return false;
-      next = running_->programs.begin_of(rank_)[at_];
-      if (!due() && next.what.what >= kind::send_tied && next.what.what <= kind::update) {
-        ++at_;
-        return fetch(next);
-      }
-      return true;
-    }
-    if (!draining_ && find_late(next)) return true;
-    for (;; ++at_) {
-      if (draining_ && updated_in_plan_ * plan_.update_interval() == admitted_) return false;
-      next = running_->at(rank_, at_);
-      if (next.what.micro_batch < admitted_) return true;
-      if (draining_) continue;
-      if (!is_post(next.what.what)) return false;
-      deferred_.push_back(next.what);
-    }
-  }
-  /// A receive put off whose micro-batch is admitted by now.
-  bool find_late(instruction& next) {
-    late_ = -1;
-    for (std::size_t i = 0; i < deferred_.size() && late_ < 0; ++i)
-      if (deferred_[i].micro_batch < admitted_) {
-        late_ = static_cast<int>(i);
-        next = {deferred_[i], 0};
-      }
-    return late_ >= 0;
-  }
-
-  /// Whether a synchronous step ends in an update.
-  bool due() const { return step_ % options_.accumulate == 0; }
-
   void finish() {
     for (;;) switch (advance()) {
         case progress::ran: break;
@@ -338,67 +249,13 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
   detail::cell_base& cell_at(int stage) { return *cell_of_stage_[static_cast<std::size_t>(stage)]; }
-  int handle(action a) const { return handles_[static_cast<std::size_t>(channels_->of(a))]; }
-
-  /// The slot that a transfer uses.
-  detail::slot_ring::slot& slot_of(action a) {
-    if (traffic_of(a.what) >= traffic::tied_gradient) return exchange_->slot(a);
-    detail::cell_base& c = cell_at(a.stage);
-    if (traffic_of(a.what) == traffic::activation) return (is_send(a.what) ? c.output : c.input).of(a.micro_batch);
-    return (is_send(a.what) ? c.input_gradient : c.output_gradient).of(a.micro_batch);
-  }
-
-  /// The slot whose transfer must be complete first, or null.
-  detail::slot_ring::slot* needed(action a) {
-    detail::slot_ring::slot* slot = nullptr;
-    if (is_transfer(a.what)) slot = &slot_of(a);
-    else if (a.what == kind::forward && !cell_at(a.stage).output.slots.empty()) slot = &cell_at(a.stage).output.of(a.micro_batch);
-    else if (gives_input_gradient(a.what) && !cell_at(a.stage).input_gradient.slots.empty())
-      slot = &cell_at(a.stage).input_gradient.of(a.micro_batch);
-    return slot != nullptr && slot->pending ? slot : nullptr;
-  }
-  /// Whether a receive is posted into a slot and not there yet.
-  bool awaits_anything() {
-    bool result = false;
-    auto const look = [&](detail::slot_ring& ring) {
-      for (auto& slot : ring.slots) result = result || (slot.pending && !here_.poll(slot.transfer));
-    };
-    for (auto const& c : cells_) {
-      look(c->input);
-      look(c->output_gradient);
-    }
-    exchange_->for_each_receive(look);
-    return result;
-  }
-  void settle_sends() {
-    auto const settle = [&](detail::slot_ring& ring) {
-      for (auto& slot : ring.slots) {
-        if (slot.pending) here_.wait(slot.transfer);
-        slot.pending = false;
-      }
-    };
-    for (auto const& c : cells_) {
-      settle(c->output);
-      settle(c->input_gradient);
-    }
-    if (exchange_) exchange_->for_each_send(settle);
-  }
-  void post(action a) {
-    detail::slot_ring::slot& slot = slot_of(a);
-    slot.transfer = here_.post(handle(a), slot.value);
-    slot.pending = true;
-  }
 
   void execute(instruction const in) {
     action const a = in.what;
-    if (is_post(a.what)) return post(a);
+    if (is_post(a.what)) return transfers_->post(a);
     if (is_send(a.what)) {
       if (traffic_of(a.what) >= traffic::tied_gradient) exchange_->prepare(a, loss_weight(a));
-      detail::slot_ring::slot& slot = slot_of(a);
-      sent_ += slot.value.type->bytes(slot.value.object);
-      slot.transfer = here_.send(handle(a), slot.value);
-      slot.pending = true;
-      return;
+      return transfers_->send(a);
     }
     if (is_wait(a.what)) {
       if (traffic_of(a.what) >= traffic::tied_gradient) exchange_->take(a);
@@ -412,10 +269,8 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     action const a = in.what;
     int const m = a.micro_batch, in_batch = m % plan_.facts.micro_batches;
     detail::cell_base& c = cell_at(a.stage);
-    // A stream's rank runs behind: its micro-batches belong to the batch they were admitted with.
-    std::int64_t const batches_ago = running_->is_stream() ? (admitted_ - 1) / plan_.facts.micro_batches - m / plan_.facts.micro_batches : 0;
-    bool const training = running_ == &plan_ && plan_.backward != backward_form::none;
-    stage_context context{.rank = rank_, .stage = a.stage, .layer = c.first_layer, .micro_batch = in_batch, .step = step_ - 1 - batches_ago,
+    bool const training = cursor_ == &training_ && plan_.backward != backward_form::none;
+    stage_context context{.rank = rank_, .stage = a.stage, .layer = c.first_layer, .micro_batch = in_batch, .step = step_ - 1 - cursor_->batches_since(m),
                           .training = training, .seed = options_.seed};
     auto const address = [&](detail::slot_ring& ring) { return ring.slots.empty() ? nullptr : ring.of(m).value.object; };
     detail::work w{&context, m, physical(in.version), 0, address(c.input), nullptr, nullptr, address(c.output_gradient), nullptr};
@@ -473,12 +328,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     if (&c != cells_.back().get()) return;  // the rank's last stage ends the update
     applied_ += finite;
     loss_weight(a) = 0;
-    if (plan_.is_stream()) {
-      ++updated_in_plan_;
-    } else {
-      ++base_;
-      exchange_->restart();
-    }
+    training_.note_update();
+    if (plan_.is_stream()) return;
+    ++base_;
+    exchange_->restart();
   }
 
   /// The physical copy of a version that counts from the start of the plan.
@@ -503,28 +356,21 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   Observer& observer_;
   int rank_;
   dynamic_plan evaluation_;
+  detail::program_cursor training_, evaluating_;
+  detail::program_cursor* cursor_ = &training_;
   std::vector<std::unique_ptr<detail::cell_base>> cells_;  // ascending stages
   std::vector<detail::cell_base*> cell_of_stage_;
   std::unique_ptr<detail::step_exchange> exchange_;
-  std::unique_ptr<channel_table> channels_;
-  std::vector<int> handles_;  // by channel of the plan
-  int copies_ = 1;            // of weights
+  std::optional<detail::rank_transfers<Transport>> transfers_;
+  int copies_ = 1;  // of weights
 
-  plan_view const* running_ = &plan_;
-  long long at_ = 0;                // the next instruction
   bool begun_ = false;              // the observer has heard of it
   action now_{};                    // what the rank is at, for errors
   ticket waited_for_{};
-  int admitted_ = 0;                // micro-batches of a stream
-  int updated_in_plan_ = 0;         // updates of a stream
-  bool draining_ = false;
-  std::vector<action> deferred_;    // receives to be posted when their micro-batch is admitted
-  int late_ = -1;                   // which of them is the next instruction, or -1
   std::int64_t base_ = 0;           // updates before this plan's version 0
   std::int64_t step_ = 0;           // steps begun
   std::int64_t applied_ = 0;        // updates that changed the weights
   double norm_ = 0;
-  std::size_t sent_ = 0;
   std::vector<loss> losses_;
   std::vector<double> weight_of_update_;
 

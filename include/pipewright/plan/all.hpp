@@ -5,6 +5,7 @@
 #include <pipewright/plan/channels.hpp>
 #include <pipewright/plan/check_table.hpp>
 #include <pipewright/plan/constant_plan.hpp>
+#include <pipewright/plan/evaluation.hpp>
 #include <pipewright/plan/fault_report.hpp>
 #include <pipewright/plan/lower.hpp>
 #include <pipewright/plan/memory.hpp>

@@ -91,13 +91,12 @@ class program_writer {
   }
 
   /// Returns the end of what was written.
-  constexpr instruction* run(std::span<action const> order, std::span<arrival const> arrivals) {
+  constexpr instruction* run(row<action> order, row<arrival> arrivals) {
     for (int ahead = 0; ahead < exchange_window(plan_.weights, plan_.facts); ++ahead) post_exchange(ahead);
-    action const* const row = order.data();
     arrival const *in = arrivals.data(), *const in_end = in + arrivals.size();
     int const* const rank_of = plan_.rank_of_stage;
     for (int at = 0, n = static_cast<int>(order.size()); at < n; ++at) {
-      action const& a = row[at];
+      action const& a = order.items[at];
       int const s = a.stage;
       for (; in != in_end && in->before <= at; ++in) {
         action const& c = in->consumer;

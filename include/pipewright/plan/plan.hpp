@@ -10,10 +10,18 @@
 #include <pipewright/plan/simulate.hpp>
 #include <pipewright/plan/stream.hpp>
 #include <pipewright/plan/verify.hpp>
+#include <pipewright/schedule/explain.hpp>
 #include <pipewright/schedule/named.hpp>
 #include <pipewright/schedule/notation.hpp>
 
 namespace pipewright::inline v0 {
+
+namespace detail {
+/// What a plan of P says before it has programs. Evaluation neither exchanges facts nor recomputes.
+template<schedule_policy P> constexpr plan_view facts_of(shape s, needs wants) {
+  return {.schedule = P::name, .facts = s, .weights = P::weights, .backward = P::backward, .wants = P::backward == backward_form::none ? needs{} : wants};
+}
+}  // namespace detail
 
 /// A plan that owns its tables: what a shape known only at start-up gives.
 class dynamic_plan {
@@ -29,21 +37,25 @@ class dynamic_plan {
   }
   constexpr operator plan_view() const { return view(); }
 
-  /// Steps 1 to 3: order, lower, slots. `s` is complete and legal, batches included. The verdict speaks of the orders; where
-  /// it is not ok, the plan has no programs.
-  template<schedule_policy P> static constexpr verdict make(dynamic_plan& plan, shape s, needs wants) {
-    if (P::backward == backward_form::none) wants = {};
-    plan.facts_ = {.schedule = P::name, .facts = s, .weights = P::weights, .backward = P::backward, .wants = wants};
-    plan.rank_of_stage_ = placement_of<P>(s);
-    rows<action> const orders = orders_of<P>(s);
-    if (verdict const v = check_complete(orders.view(), s, plan.rank_of_stage_.data(), P::backward); !v.ok()) return v;
-    meeting met = meet(orders.view(), s, plan.rank_of_stage_.data(), P::backward);
+  /// Steps 2 and 3: lower, slots. `facts` says what the orders are of; its shape is complete and legal, batches included.
+  /// The verdict speaks of the orders; where it is not ok, the plan has no programs.
+  static constexpr verdict make(dynamic_plan& plan, plan_view const& facts, block<int> rank_of_stage, rows_view<action> orders) {
+    shape const s = facts.facts;
+    plan.facts_ = facts;
+    plan.rank_of_stage_ = static_cast<block<int>&&>(rank_of_stage);
+    if (verdict const v = check_complete(orders, s, plan.rank_of_stage_.data(), facts.backward); !v.ok()) return v;
+    meeting met = meet(orders, s, plan.rank_of_stage_.data(), facts.backward);
     if (!met.found.ok()) return met.found;
     plan.weight_buffers_ = block<int>(static_cast<std::size_t>(s.ranks));
-    for (int r = 0; r < s.ranks; ++r) plan.weight_buffers_[static_cast<std::size_t>(r)] = version_bound(P::weights, s, r);
-    plan.programs_ = lower(orders.view(), static_cast<meeting&&>(met), plan.view());
+    for (int r = 0; r < s.ranks; ++r) plan.weight_buffers_[static_cast<std::size_t>(r)] = version_bound(facts.weights, s, r);
+    plan.programs_ = lower(orders, static_cast<meeting&&>(met), plan.view());
     plan.slots_ = plan_slots(plan.view());
     return sound;
+  }
+
+  /// The same from a policy, its orders and its placement. `s` is complete and legal.
+  template<schedule_policy P> static constexpr verdict make(dynamic_plan& plan, shape s, needs wants) {
+    return make(plan, detail::facts_of<P>(s, wants), placement_of<P>(s), orders_of<P>(s).view());
   }
 
   /// Cuts a finite program of batches_to_show_the_period batches down to prologue and period.
@@ -110,12 +122,14 @@ constexpr bool ties_fit(needs wants, int stages) {
   return !wants.tied() || (wants.tied_first <= wants.tied_second && wants.tied_second < stages);
 }
 
+/// A shape's batches, or those that show a stream's period.
+template<schedule_policy P> constexpr shape unfolded(shape s, needs wants, bool as_stream) {
+  if (as_stream) s.batches = batches_to_show_the_period(facts_of<P>(s, wants));
+  return s;
+}
+
 template<schedule_policy P> constexpr verdict build(dynamic_plan& plan, shape s, needs wants, bool as_stream) {
-  if (as_stream) {
-    plan_view const unfolded{.schedule = P::name, .facts = s, .weights = P::weights, .backward = P::backward, .wants = wants};
-    s.batches = batches_to_show_the_period(unfolded);
-  }
-  verdict const v = dynamic_plan::make<P>(plan, s, wants);
+  verdict const v = dynamic_plan::make<P>(plan, unfolded<P>(s, wants, as_stream), wants);
   if (v.ok() && as_stream) plan.fold();
   return v;
 }
@@ -137,29 +151,41 @@ template<schedule_policy P> dynamic_plan make(shape s, needs wants, bool as_stre
 
 /// The proven plan of a schedule for a shape known at start-up; asynchronous schedules give a stream. Throws
 /// pipewright::error: the broken shape rule with the nearest legal shape, or the first fault with its place. Linear.
-template<schedule_policy P> dynamic_plan make_plan(shape s, needs wants = {}) {
-  return detail::make<P>(s, wants, is_stream(P::weights));
+template<class P> dynamic_plan make_plan(shape s, needs wants = {}) {
+  if constexpr (explain_schedule<P>()) return detail::make<P>(s, wants, is_stream(P::weights));
+  else return {};
 }
 
 /// The same as a plan that ends: an asynchronous schedule admits shape.batches batches and drains.
-template<schedule_policy P> dynamic_plan make_unrolled_plan(shape s, needs wants = {}) { return detail::make<P>(s, wants, false); }
+template<class P> dynamic_plan make_unrolled_plan(shape s, needs wants = {}) {
+  if constexpr (explain_schedule<P>()) return detail::make<P>(s, wants, false);
+  else return {};
+}
 
 namespace detail {
-inline dynamic_plan make_by_name(std::string_view name, auto&& make) {
+template<class Schedules> dynamic_plan make_by_name(std::string_view name, auto&& make) {
   dynamic_plan plan;
-  if (visit_schedule(name, [&](auto policy) { plan = make(policy); })) return plan;
+  bool found = false;
   std::string known;
-  for_each_schedule(all_schedules{}, [&](auto policy) { known += (known.empty() ? "" : ", ") + std::string(decltype(policy)::type::name); });
-  throw error("pipewright: there is no schedule named " + std::string(name) + "; choose one of " + known);
+  for_each_schedule(Schedules{}, [&](auto policy) {
+    std::string_view const its = decltype(policy)::type::name;
+    known += (known.empty() ? "" : ", ") + std::string(its);
+    if (its != name) return;
+    found = true;
+    plan = make(policy);
+  });
+  if (!found) throw error("pipewright: there is no schedule named " + std::string(name) + "; choose one of " + known);
+  return plan;
 }
 }  // namespace detail
 
-/// The same for a schedule named at start-up: `make_plan("flush", {.ranks = 4, .micro_batches = 8})`.
-inline dynamic_plan make_plan(std::string_view name, shape s, needs wants = {}) {
-  return detail::make_by_name(name, [&](auto policy) { return make_plan<typename decltype(policy)::type>(s, wants); });
+/// The same for a schedule named at start-up: `make_plan("flush", {.ranks = 4, .micro_batches = 8})`. The names are those of
+/// a schedule_list, the library's or one's own. (Templates, so that nobody compiles all schedules who names none.)
+template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>) dynamic_plan make_plan(std::string_view name, shape s, needs wants = {}) {
+  return detail::make_by_name<Schedules>(name, [&](auto policy) { return make_plan<typename decltype(policy)::type>(s, wants); });
 }
-inline dynamic_plan make_unrolled_plan(std::string_view name, shape s, needs wants = {}) {
-  return detail::make_by_name(name, [&](auto policy) { return make_unrolled_plan<typename decltype(policy)::type>(s, wants); });
+template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>) dynamic_plan make_unrolled_plan(std::string_view name, shape s, needs wants = {}) {
+  return detail::make_by_name<Schedules>(name, [&](auto policy) { return make_unrolled_plan<typename decltype(policy)::type>(s, wants); });
 }
 
 }  // namespace pipewright::inline v0

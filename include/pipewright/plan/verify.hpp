@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <pipewright/plan/channels.hpp>
-#include <pipewright/plan/memory.hpp>
+#include <pipewright/plan/channel_lines.hpp>
 #include <pipewright/plan/orders.hpp>
+#include <pipewright/plan/slot_owners.hpp>
 
 namespace pipewright::inline v0 {
 
@@ -20,33 +20,7 @@ class prover {
         queues_(size(p.facts.ranks)), queue_{queues_.data()}, histories_(size(stages_) * size(total_)), history_{histories_.data()}, newest_(size(stages_)),
         finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
         facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()), verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
-        lines_(size(channels_.count())), line_{lines_.data()}, rings_(size(stages_ * rings_of_a_stage) + 1), ring_{rings_.data()} {
-    for (int s = 0, i = 0; s < stages_; ++s) {
-      slot_depths const& d = p.slots[s];
-      for (int const depth : {d.input, d.saved, d.recomputed, d.last_saved, d.output, d.output_gradient, d.input_gradient, d.gradients}) {
-        ring_[i + 1] = ring_[i] + depth;
-        ++i;
-      }
-    }
-    owners_ = block<int>(size(ring_[stages_ * rings_of_a_stage]));
-    owner_ = owners_.data();
-
-    // No channel is posted to more often than once for each boundary and micro-batch, or for each update.
-    for (int s = 0; s < stages_; ++s)
-      for (kind const k : {kind::post_forward, kind::post_backward})
-        if (int const c = channels_.of(make_action(k, s, 0)); c >= 0) line_[c].capacity += total_;
-    std::size_t posts = 0;
-    for (int c = 0; c < channels_.count(); ++c) {
-      if (channels_.key(c).carries >= traffic::tied_gradient) line_[c].capacity = updates_;
-      posts += size(line_[c].capacity);
-    }
-    posts_ = block<action>(posts);
-    action* next = posts_.data();
-    for (int c = 0; c < channels_.count(); ++c) {
-      line_[c] = {next, line_[c].capacity, 0, 0, channels_.key(c).source, channels_.key(c).destination};
-      next += line_[c].capacity;
-    }
-  }
+        lines_{p, channels_, updates_}, slots_{p} {}
 
   /// Runs programs to their end and judges what they leave behind.
   constexpr verdict run() {
@@ -79,7 +53,6 @@ class prover {
   /// Whether all that the future depends on (what is done of each micro-batch, what slots hold, what is posted, which
   /// versions exist) is as it was in `earlier`, `micro_batches` and `updates` later. Both have run to the last.
   constexpr bool repeats(prover const& earlier, int micro_batches, int updates) const {
-    auto later = [&](action a) { return make_action(a.what, a.stage, a.micro_batch + micro_batches); };
     for (int s = 0; s < stages_; ++s) {
       if (newest_[size(s)] != earlier.newest_[size(s)] + updates) return false;
       for (int m = 0; m + micro_batches < total_; ++m) {
@@ -91,14 +64,7 @@ class prover {
       for (int b = 0; b + updates < updates_; ++b)
         if (finished_[by_update(s, b + updates)] != earlier.finished_[by_update(s, b)]) return false;
     }
-    for (int i = 0; i < stages_ * rings_of_a_stage; ++i) {
-      ring const which{static_cast<std::uint8_t>(i % rings_of_a_stage)};
-      int const by = which == ring::gradients ? updates : which == ring::last_saved ? micro_batches / plan_.facts.micro_batches : micro_batches;
-      for (int first = ring_[i], depth = ring_[i + 1] - first, index = 0; index < depth; ++index) {
-        int const was = earlier.owner_[first + index];
-        if (owner_[first + (index + by) % depth] != (was == 0 ? 0 : was + by)) return false;
-      }
-    }
+    if (!slots_.repeats(earlier.slots_, micro_batches, micro_batches / plan_.facts.micro_batches, updates)) return false;
     for (int r = 0; r < plan_.facts.ranks; ++r)
       if (rank_[r].registered || earlier.rank_[r].registered) return false;
     auto recurs = [&](block<bool> const& now, block<bool> const& then) {
@@ -109,30 +75,7 @@ class prover {
     if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) || !recurs(verdicts_, earlier.verdicts_)) return false;
     for (std::size_t b = 0; b + size(updates) < verdicts_sent_.size(); ++b)
       if (verdicts_sent_[b + size(updates)] != earlier.verdicts_sent_[b]) return false;
-    for (int c = 0; c < channels_.count(); ++c) {
-      line const &now = line_[c], &then = earlier.line_[c];
-      int const open = now.posted - now.sent;
-      if (open != then.posted - then.sent) return false;
-      for (int k = 0; k < open; ++k)
-        if (now.posts[now.sent + k] != later(then.posts[then.sent + k])) return false;
-    }
-    return true;
-  }
-
-  /// How for_each_lifetime reaches the slots.
-  constexpr void begin(ring which, int stage, int key) {
-    int const i = stage * rings_of_a_stage + static_cast<int>(which), first = ring_[i], depth = ring_[i + 1] - first;
-    if (depth <= 0) return void(fault_ = rule::memory);
-    int& owner = owner_[first + key % depth];
-    if (owner != 0 && !(which == ring::gradients && owner == key + 1)) fault_ = rule::memory;
-    owner = key + 1;
-  }
-  constexpr void end(ring which, int stage, int key) {
-    int const i = stage * rings_of_a_stage + static_cast<int>(which), first = ring_[i], depth = ring_[i + 1] - first;
-    if (depth <= 0) return void(fault_ = rule::memory);
-    int& owner = owner_[first + key % depth];
-    if (owner != key + 1) fault_ = rule::memory;
-    owner = 0;
+    return lines_.repeats(earlier.lines_, micro_batches);
   }
 
  private:
@@ -151,12 +94,6 @@ class prover {
   struct history {
     std::uint32_t seen;
     int version;  // that the forward read
-  };
-  /// What is posted on a channel, in order, and how much of it has been sent.
-  struct line {
-    action* posts;
-    int capacity, posted, sent;
-    int source, destination;  // ranks
   };
   static constexpr std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
@@ -178,7 +115,8 @@ class prover {
     return outcome::done;
   }
   constexpr outcome touch_slots(int r, action const& a) {
-    for_each_lifetime(plan_, r, a, *this);
+    for_each_lifetime(plan_, r, a, slots_);
+    if (slots_.broken) fault_ = rule::memory;
     return outcome::done;
   }
 
@@ -284,7 +222,7 @@ class prover {
       if (fault_ != rule::none) return outcome::done;
       seen |= sent_f << way;
       (of_forward ? mine + total_ : mine - total_)->seen |= landed_f << way;
-      wake(line_[c].destination);
+      wake(lines_.of(c).destination);
       return touch_slots(r, a);
     }
     if (a.what != kind::wait_forward && a.what != kind::wait_backward && !rank_[r].registered) {
@@ -348,30 +286,20 @@ class prover {
   }
 
   constexpr void post(int c, action const& a, kind as) {
-    line& l = line_[c];
-    if (l.posted == l.capacity) return void(fault_ = rule::channels);  // twice for one update
-    l.posts[l.posted++] = {as, false, a.stage, a.micro_batch};
-    wake(l.source);
+    if (!lines_.post(c, {as, false, a.stage, a.micro_batch})) return void(fault_ = rule::channels);  // twice for one update
+    wake(lines_.of(c).source);
   }
   /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.
   constexpr bool meet(int c, int stage, int m) {
-    line& l = line_[c];
-    if (l.posted == l.sent) return false;
-    action const& next = l.posts[l.sent];
-    if (next.stage != stage || next.micro_batch != m) fault_ = rule::channels;
-    else ++l.sent;
-    return true;
+    channel_lines::met const found = lines_.send(c, stage, m);
+    if (found == channel_lines::met::another) fault_ = rule::channels;
+    return found != channel_lines::met::nobody;
   }
-  /// Whether the message that a WAIT of the exchange is for has come.
-  constexpr bool landed_on(int c, action a) {
-    a.what = static_cast<kind>(static_cast<int>(a.what) - 1);  // its POST stands before WAIT in the enumeration
-    line const& l = line_[c];
-    for (int k = l.sent; k < l.posted; ++k)
-      if (l.posts[k] == a) return false;
-    for (int k = l.sent; k-- > 0;)
-      if (l.posts[k] == a) return true;
-    fail(rule::feasible);  // waited for, never posted
-    return true;
+  /// Whether the message that a WAIT of the exchange is for has come; a fault when it was never posted.
+  constexpr bool landed_on(int c, action const& a) {
+    channel_lines::met const found = lines_.landed(c, a);
+    if (found == channel_lines::met::another) fault_ = rule::feasible;
+    return found != channel_lines::met::nobody;
   }
 
   constexpr verdict at_the_end() {
@@ -386,9 +314,10 @@ class prover {
         }
       if (newest_[size(s)] != batches) return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};
     }
-    for (int c = 0; c < channels_.count(); ++c)
-      if (line const& l = line_[c]; l.posted != l.sent)
-        return {rule::channels, l.destination, program_.length(l.destination), l.posts[l.sent]};
+    if (int const c = lines_.left_open(); c >= 0) {
+      channel_lines::line const& l = lines_.of(c);
+      return {rule::channels, l.destination, program_.length(l.destination), l.posts[l.sent]};
+    }
     return sound;
   }
 
@@ -408,13 +337,8 @@ class prover {
   block<int> finished_;  // by stage and batch, weight gradients done
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
   block<int> verdicts_sent_;                  // by batch
-  block<line> lines_;  // by channel
-  line* line_;
-  block<action> posts_;
-  block<int> rings_;  // by stage and ring, the first of its slots
-  int* ring_;
-  block<int> owners_;  // by slot: what it holds, plus 1
-  int* owner_;
+  channel_lines lines_;
+  slot_owners slots_;
   rule fault_ = rule::none;
 };
 

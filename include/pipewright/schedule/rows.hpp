@@ -2,10 +2,24 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 #include <utility>
 
 namespace pipewright::inline v0 {
+
+/// A run of values. What a std::span is, but cheap to compile; it converts to one.
+template<class T> struct row {
+  T const* items;
+  std::size_t count;
+
+  constexpr T const* begin() const { return items; }
+  constexpr T const* end() const { return items + count; }
+  constexpr T const* data() const { return items; }
+  constexpr std::size_t size() const { return count; }
+  constexpr bool empty() const { return count == 0; }
+  constexpr T const& operator[](std::size_t i) const { return items[i]; }
+  constexpr T const& front() const { return items[0]; }
+  constexpr T const& back() const { return items[count - 1]; }
+};
 
 /// A row for each rank, rows of different length, all in one block. Non-owning.
 template<class T> struct rows_view {
@@ -15,7 +29,7 @@ template<class T> struct rows_view {
 
   constexpr T const* begin_of(int row) const { return items + first[row]; }
   constexpr int length(int row) const { return static_cast<int>(first[row + 1] - first[row]); }
-  constexpr std::span<T const> operator[](int row) const { return {begin_of(row), static_cast<std::size_t>(length(row))}; }
+  constexpr row<T> operator[](int row) const { return {begin_of(row), static_cast<std::size_t>(length(row))}; }
   constexpr std::size_t total() const { return count == 0 ? 0 : first[count]; }
 };
 
