@@ -22,6 +22,7 @@
 // expect(nvcc) few_micro_batches: with Broken=pipewright::shape_rule::micro_batches_fill_the_pipeline, NearestRanks=4, NearestMicroBatches=3, NearestChunks=1, NearestGroup=0
 // expect batches: pipewright: a synchronous plan holds one batch; only asynchronous schedules have several
 // expect norm_under_stashing: pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update without stopping the pipeline; clip per stage, copy the tied weight, or choose flush, 2bw or 1f1b-vsync
+// expect tie_of_no_stage: pipewright: needs ties two stages of the plan, the earlier one first
 // expect backward_first: pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, position and action
 // expect backward_first: SCHEDULE_IS_MALFORMED<pipewright::rule::complete, 1, 0, pipewright::kind::backward, 1, 0>
 // expect(nvcc) backward_first: pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, position and action
@@ -85,6 +86,8 @@ int main() {
   constexpr auto bad = pw::plan<pw::gpipe, pw::shape{.ranks = 4, .micro_batches = 2, .batches = 3}>;
 #elif defined(PIPEWRIGHT_CASE_norm_under_stashing)
   constexpr auto bad = pw::plan<pw::one_f_one_b, small, pw::needs{.step_facts = true}>;
+#elif defined(PIPEWRIGHT_CASE_tie_of_no_stage)
+  constexpr auto bad = pw::plan<pw::flush, pw::shape{4, 8}, pw::needs{.tied_first = 0, .tied_second = 4}>;
 #elif defined(PIPEWRIGHT_CASE_backward_first)
   constexpr auto bad = pw::plan<spoilt<fault::backward_first>, small>;
 #elif defined(PIPEWRIGHT_CASE_missing)

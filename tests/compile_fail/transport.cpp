@@ -7,6 +7,7 @@
 // expect without_control: pipewright: transport lacks agree(std::string_view), or abort(std::string_view) that is noexcept; abort frees every rank that waits
 // expect throwing_abort: pipewright: transport lacks agree(std::string_view), or abort(std::string_view) that is noexcept
 // expect hidden_parts: pipewright: this boundary type does not say what it is made of; give it a member void for_each_part(auto&& visit)
+// expect unswappable: pipewright: a boundary type is exchanged between slots, so it must be swappable (movable, or with a swap of its own)
 #include <memory>
 
 #include <pipewright/transport/explain.hpp>
@@ -42,6 +43,12 @@ struct hidden {
   std::unique_ptr<float> values;
 };
 
+struct unswappable {
+  unswappable(unswappable&&) = delete;
+  float values[4];
+  void for_each_part(auto&& visit) const { visit(values); }
+};
+
 int main() {
 #if defined(PIPEWRIGHT_CASE_rankless)
   return pw::explain_transport<rankless>();
@@ -55,5 +62,7 @@ int main() {
   return pw::explain_transport<throwing_abort>();
 #elif defined(PIPEWRIGHT_CASE_hidden_parts)
   return static_cast<int>(pw::bytes_of(hidden{}));
+#elif defined(PIPEWRIGHT_CASE_unswappable)
+  return static_cast<int>(pw::detail::message_type_of<unswappable>.name.size());
 #endif
 }
