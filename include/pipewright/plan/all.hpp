@@ -17,5 +17,6 @@
 #include <pipewright/plan/simulate.hpp>
 #include <pipewright/plan/steady.hpp>
 #include <pipewright/plan/stream.hpp>
+#include <pipewright/plan/table_plan.hpp>
 #include <pipewright/plan/verdict.hpp>
 #include <pipewright/plan/verify.hpp>

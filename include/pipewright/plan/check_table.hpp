@@ -114,12 +114,7 @@ class table_judge {
                    .chunks = even ? stages[0] : 1,
                    .batches = options_.batches};
     plan_.weights = options_.weights;
-    plan_.backward = backward_form::none;
-    for (std::size_t i = 0; i < table_.total(); ++i) {
-      kind const k = table_.items[i].what;
-      if (k == kind::backward && plan_.backward == backward_form::none) plan_.backward = backward_form::full;
-      if (k == kind::backward_input || k == kind::backward_weight) plan_.backward = backward_form::split;
-    }
+    plan_.backward = backward_of(table_);
     plan_.rank_of_stage = places_.data();
     for (int r = 0; r < plan_.facts.ranks; ++r) buffers_.push_back(version_bound(plan_.weights, plan_.facts, r));
     plan_.weight_buffers = buffers_.data();

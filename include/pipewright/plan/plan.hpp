@@ -134,12 +134,15 @@ template<schedule_policy P> constexpr verdict build(dynamic_plan& plan, shape s,
   return v;
 }
 
+inline std::string ties_do_not_fit(needs wants, int stages) {
+  return "pipewright: needs ties stages " + std::to_string(wants.tied_first) + " and " + std::to_string(wants.tied_second) + ", but the plan has stages 0 to " +
+      std::to_string(stages - 1) + "; name two of them, the earlier one first";
+}
+
 template<schedule_policy P> dynamic_plan make(shape s, needs wants, bool as_stream) {
   if (refuses<P>(wants)) throw error(stashing_refuses);
   s = legal_shape<P>(s);
-  if (!ties_fit(wants, s.stages()))
-    throw error("pipewright: needs ties stages " + std::to_string(wants.tied_first) + " and " + std::to_string(wants.tied_second) +
-                ", but the plan has stages 0 to " + std::to_string(s.stages() - 1) + "; name two of them, the earlier one first");
+  if (!ties_fit(wants, s.stages())) throw error(ties_do_not_fit(wants, s.stages()));
   dynamic_plan plan;
   verdict v = build<P>(plan, s, wants, as_stream);
   if (v.ok()) v = as_stream ? verify_stream(plan.view()) : verify(plan.view());

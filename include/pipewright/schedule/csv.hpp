@@ -9,6 +9,7 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/schedule/notation.hpp>
+#include <pipewright/schedule/policy.hpp>
 #include <pipewright/schedule/rows.hpp>
 
 /// Schedules as tables, exchanged with PyTorch's pipelining as its CSV: a line a rank, cells separated by commas, a cell
@@ -157,6 +158,17 @@ constexpr int micro_batches_of(rows_view<action> orders) {
   for (std::size_t i = 0; i < orders.total(); ++i)
     micro_batches = std::max(micro_batches, orders.items[i].micro_batch + 1);
   return micro_batches;
+}
+
+/// What a table asks of a stage's backward: B, or I and W, or neither.
+constexpr backward_form backward_of(rows_view<action> orders) {
+  backward_form form = backward_form::none;
+  for (std::size_t i = 0; i < orders.total(); ++i) {
+    kind const k = orders.items[i].what;
+    if (k == kind::backward_input || k == kind::backward_weight) return backward_form::split;
+    if (k == kind::backward) form = backward_form::full;
+  }
+  return form;
 }
 
 /// The rank of each stage, from where its first action stands; -1 for a stage without any.
