@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an optimizer and an observer are and are not; engine and oracle over several kinds of stage sets; compiling is passing.
+// Includes the core as a whole: nothing of it may stop another compiler, nvcc in a .cu file included.
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -8,10 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <pipewright/pipeline/oracle.hpp>
-#include <pipewright/pipeline/pipeline.hpp>
-#include <pipewright/plan/constant_plan.hpp>
-#include <pipewright/transport/in_process.hpp>
+#include <pipewright/pipewright.hpp>
 #include <support/scalar_model.hpp>
 
 namespace pw = pipewright;

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
 #include <support/brute_force.hpp>
-#include <support/more_schedules.hpp>
 #include <support/mutate.hpp>
 #include <support/plans.hpp>
 #include <support/streams.hpp>
@@ -131,19 +131,19 @@ inline void judge_mutants(stream_set const& sound, std::string const& plan, muta
 }
 
 /// A random legal shape and random needs of a policy; nothing where the throw is illegal.
-template<class P> std::optional<std::pair<pipewright::shape, pipewright::needs>> random_plan(mutator& random,
-                                                                                             int most_ranks,
-                                                                                             int most_micro_batches) {
-  namespace pw = pipewright;
-  pw::shape s{1 + random.below(most_ranks), 1 + random.below(most_micro_batches)};
-  if (pw::is_stream(P::weights)) s.batches = 1 + random.below(3);
-  if (P::name == "interleaved" || P::name == "forward-only") s.chunks = random.below(4);
-  if (P::name == "interleaved" && random.below(2) == 0) s.group = random.below(most_micro_batches + 1);
-  s = pw::complete<P>(s);
-  if (!pw::check_shape<P>(s).ok()) return {};
-  pw::needs wants{.recompute = static_cast<pw::recompute_mode>(random.below(3))};
-  if (P::backward == pw::backward_form::none) wants = {};
-  else if (P::weights != pw::weight_rule::stashing) {
+inline std::optional<std::pair<pipewright::shape, pipewright::needs>> random_plan(any_policy const& policy,
+                                                                                  mutator& random, int most_ranks,
+                                                                                  int most_micro_batches) {
+  pipewright::shape s{1 + random.below(most_ranks), 1 + random.below(most_micro_batches)};
+  if (policy.streams()) s.batches = 1 + random.below(3);
+  if (policy.name == "interleaved" || policy.name == "forward-only") s.chunks = random.below(4);
+  if (policy.name == "interleaved" && random.below(2) == 0) s.group = random.below(most_micro_batches + 1);
+  s = policy.complete(s);
+  if (!policy.check(s).ok()) return {};
+  pipewright::needs wants;
+  if (!policy.trains()) return std::pair{s, wants};
+  wants.recompute = static_cast<pipewright::recompute_mode>(random.below(3));
+  if (policy.weights != pipewright::weight_rule::stashing) {
     wants.step_facts = random.below(3) == 0;
     if (random.below(3) == 0) {
       wants.tied_first = random.below(s.stages());
@@ -155,39 +155,32 @@ template<class P> std::optional<std::pair<pipewright::shape, pipewright::needs>>
 
 /// Mutants of `plans` random plans of every schedule, the library's and others.
 inline tallies judge_random_plans(std::uint64_t seed, int plans, int each, int most_ranks, int most_micro_batches) {
-  namespace pw = pipewright;
   tallies counts;
   mutator random{seed};
-  auto judge = [&](auto policy) {
-    using P = typename decltype(policy)::type;
-    for (int i = 0; i < plans; ++i)
-      if (auto const plan = random_plan<P>(random, most_ranks, most_micro_batches))
-        judge_mutants(programs_of<P>(plan->first, plan->second),
-                      std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second), random, each,
-                      counts);
-  };
-  pw::for_each_schedule(pw::all_schedules{}, judge);
-  pw::for_each_schedule(pw::schedule_list<descending_gpipe, zero_bubble_h1, breadth_first_v>{}, judge);
+  for (auto const policies : {library_policies(), other_policies()})
+    for (auto const& policy : policies)
+      for (int i = 0; i < plans; ++i)
+        if (auto const plan = random_plan(policy, random, most_ranks, most_micro_batches)) {
+          auto const& [s, wants] = *plan;
+          judge_mutants(policy.programs(s, wants), std::string{policy.name} + " " + describe(s) + " " + describe(wants),
+                        random, each, counts);
+        }
   return counts;
 }
 
 /// The same for streams.
 inline tallies judge_random_streams(std::uint64_t seed, int plans, int each, int most_ranks, int most_micro_batches) {
-  namespace pw = pipewright;
   tallies counts;
   mutator random{seed};
-  pw::for_each_schedule(
-      pw::schedule_list<pw::one_f_one_b, pw::one_f_one_b_vertical_sync, pw::two_buffered>{}, [&](auto policy) {
-        using P = typename decltype(policy)::type;
-        for (int i = 0; i < plans; ++i)
-          if (auto plan = random_plan<P>(random, most_ranks, most_micro_batches)) {
-            plan->first.batches = 1;
-            auto const made = pw::make_plan<P>(plan->first, plan->second);
-            judge_mutants(stream_of(made.view()),
-                          "stream " + std::string{P::name} + " " + describe(plan->first) + " " + describe(plan->second),
-                          random, each, counts);
-          }
-      });
+  for (auto const& policy : library_policies())
+    for (int i = 0; i < (policy.streams() ? plans : 0); ++i)
+      if (auto plan = random_plan(policy, random, most_ranks, most_micro_batches)) {
+        auto& [s, wants] = *plan;
+        s.batches = 1;
+        judge_mutants(stream_of(policy.plan(s, wants).view()),
+                      "stream " + std::string{policy.name} + " " + describe(s) + " " + describe(wants), random, each,
+                      counts);
+      }
   return counts;
 }
 

@@ -1,17 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <span>
 #include <string>
+#include <vector>
 
+#include <support/any_policy.hpp>
 #include <support/program_set.hpp>
 
 #include <pipewright/plan/plan.hpp>
 
 namespace support {
 
-/// The library's plan of a schedule as open programs; a stream is drained after shape.batches batches.
-template<class P> program_set programs_of(pipewright::shape s, pipewright::needs wants = {}) {
-  return copy_of(pipewright::make_unrolled_plan<P>(s, wants).view());
+/// A schedule as a value, with the library's makers of its plans.
+struct planned_policy : any_policy {
+  pipewright::dynamic_plan (*plan)(pipewright::shape, pipewright::needs);           ///< a stream for those that stream
+  pipewright::dynamic_plan (*unrolled_plan)(pipewright::shape, pipewright::needs);  ///< drained after shape.batches
+
+  /// The library's plan as open programs; a stream is drained after shape.batches batches.
+  program_set programs(pipewright::shape s, pipewright::needs wants = {}) const {
+    return copy_of(unrolled_plan(s, wants).view());
+  }
+};
+
+template<class P> constexpr planned_policy plans_of{policy_of<P>, pipewright::make_plan<P>,
+                                                    pipewright::make_unrolled_plan<P>};
+
+/// Every schedule of the library.
+inline std::span<planned_policy const> library_policies() {
+  static constexpr auto all = []<class... P>(pipewright::schedule_list<P...>) {
+    return std::array{plans_of<P>...};
+  }(pipewright::all_schedules{});
+  return all;
+}
+
+/// Schedules of other kinds.
+inline std::span<planned_policy const> other_policies() {
+  static constexpr std::array all{plans_of<descending_gpipe>, plans_of<zero_bubble_h1>, plans_of<breadth_first_v>};
+  return all;
 }
 
 /// Legality, restated from the papers and the rule of each system.

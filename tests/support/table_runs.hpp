@@ -35,9 +35,8 @@ inline program_set programs_of_table(orders const& table, pipewright::shape s, s
   return p;
 }
 
-/// The library's word on a table.
-inline pipewright::verdict check(orders const& table,
-                                 pipewright::weight_rule weights = pipewright::weight_rule::synchronous) {
+/// A table in the library's own form.
+inline pipewright::rows<pipewright::action> rows_of(orders const& table) {
   std::size_t total = 0;
   for (auto const& row : table) total += row.size();
   pipewright::rows<pipewright::action> rows(static_cast<int>(table.size()), total);
@@ -46,7 +45,13 @@ inline pipewright::verdict check(orders const& table,
     for (auto const a : table[r]) rows.items[at++] = a;
     rows.first[r + 1] = at;
   }
-  return pipewright::check_table(rows.view(), {.weights = weights});
+  return rows;
+}
+
+/// The library's word on a table.
+inline pipewright::verdict check(orders const& table,
+                                 pipewright::weight_rule weights = pipewright::weight_rule::synchronous) {
+  return pipewright::check_table(rows_of(table).view(), {.weights = weights});
 }
 
 }  // namespace support

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // After its first steps a run allocates nothing: not the engine, not the transport.
+// thread sanitizer: --full
 #include <atomic>
 #include <barrier>
 #include <cstddef>

@@ -2,6 +2,7 @@
 // Dyadic scalars, on which every sum is exact whatever its order. Asynchronous schedules come to the fractions of the papers'
 // recurrences; schedules that the library does not ship (split backwards, descending ones, another placement) to the oracle's
 // numbers.
+// thread sanitizer: --full
 #include <span>
 #include <string>
 #include <string_view>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What does not fit together is refused before anything runs, on every rank, with a sentence that says what to do.
+// thread sanitizer: --full
 #include <initializer_list>
 #include <memory>
 #include <string>

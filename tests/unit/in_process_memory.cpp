@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rings are reused: once the largest number of transfers has been under way, nothing is allocated any more.
+// thread sanitizer: --full
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>

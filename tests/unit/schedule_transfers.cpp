@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where sends and receives stand: the safe rule restated, the library's table against it, and what breaks without it.
 #include <doctest/doctest.h>
+#include <support/any_policy.hpp>
 #include <support/exact_timeline.hpp>
-#include <support/more_schedules.hpp>
 #include <support/safe_transfers.hpp>
 #include <support/table_runs.hpp>
 
-#include <pipewright/plan/plan.hpp>
 #include <pipewright/schedule/named.hpp>
 
 namespace pw = pipewright;
@@ -15,20 +14,22 @@ using support::read_order;
 
 namespace {
 
+constexpr support::any_policy judged[] = {support::policy_of<pw::sequential>,
+                                          support::policy_of<pw::gpipe>,
+                                          support::policy_of<pw::flush>,
+                                          support::policy_of<pw::interleaved<>>,
+                                          support::policy_of<support::descending_gpipe>,
+                                          support::policy_of<support::zero_bubble_h1>,
+                                          support::policy_of<support::breadth_first_v>};
+
 /// The library's table of blocking transfers.
-template<class Policy> orders library_table(pw::shape s) {
-  auto const compute = pw::orders_of<Policy>(s);
-  auto const rank_of = pw::placement_of<Policy>(s);
-  auto const met = pw::meet(compute.view(), s, rank_of.data(), Policy::backward);
+orders library_table(support::any_policy const& policy, pw::shape s) {
+  auto const compute = support::rows_of(policy.orders(s));
+  auto const rank_of = policy.placement(s);
+  auto const met = pw::meet(compute.view(), s, rank_of.data(), policy.backward);
   auto const table = pw::rendezvous_table(compute.view(), met, s, rank_of.data());
   orders result;
   for (int r = 0; r < s.ranks; ++r) result.emplace_back(table.view()[r].begin(), table.view()[r].end());
-  return result;
-}
-
-template<class Policy> std::vector<int> placement(pw::shape s) {
-  std::vector<int> result;
-  for (int stage = 0; stage < s.stages(); ++stage) result.push_back(Policy::rank_of(s, stage));
   return result;
 }
 
@@ -55,31 +56,31 @@ orders const zero_bubble_1p{
 }  // namespace
 
 TEST_CASE("the safe table of 1F1B, as the reference has it") {
-  CHECK_EQ(write_table(library_table<pw::flush>({2, 3, 1})),
+  CHECK_EQ(write_table(library_table(support::policy_of<pw::flush>, {2, 3, 1})),
            "0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0F2 0SEND_F2 0RECV_B1 0B1 0RECV_B2 0B2 \n"
            "1RECV_F0 1F0 1RECV_F1 1B0 1SEND_B0 1F1 1RECV_F2 1B1 1SEND_B1 1F2 1B2 1SEND_B2 \n");
 }
 
-TEST_CASE_TEMPLATE("the library's table is the safe rule's, and completes where every transfer blocks", Policy,
-                   pw::sequential, pw::gpipe, pw::flush, pw::interleaved<>, support::descending_gpipe,
-                   support::zero_bubble_h1, support::breadth_first_v) {
-  for (int p = 1; p <= 8; ++p)
-    for (int m : {1, 2, 3, 4, 5, 8, 12, 16})
-      for (int v = 0; v <= (Policy::name == "interleaved" ? 3 : 0); ++v) {
-        auto const s = pw::complete<Policy>({p, m, v});
-        if (!pw::check_shape<Policy>(s).ok()) continue;
-        CAPTURE(Policy::name);
-        CAPTURE(support::describe(s));
-        auto const rank_of = placement<Policy>(s);
-        auto const table = library_table<Policy>(s);
-        CHECK(table == support::with_safe_transfers(support::orders_of<Policy>(s), rank_of));
-        CHECK(support::channel_orders_agree(table, rank_of));
-        CHECK(support::channel_orders_agree(table, rank_of, support::channel_for::all_traffic));
-        CHECK(support::completes_by_rendezvous(table, rank_of));
-        CHECK_EQ(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)), "");
-        CHECK(support::check(table).ok());
-        CHECK(support::check(support::orders_of<Policy>(s)).ok());  // compute actions only: lowered and verified
-      }
+TEST_CASE("the library's table is the safe rule's, and completes where every transfer blocks") {
+  for (auto const& policy : judged)
+    for (int p = 1; p <= 8; ++p)
+      for (int const m : {1, 2, 3, 4, 5, 8, 12, 16})
+        for (int v = 0; v <= (policy.name == "interleaved" ? 3 : 0); ++v) {
+          auto const s = policy.complete({p, m, v});
+          if (!policy.check(s).ok()) continue;
+          CAPTURE(policy.name);
+          CAPTURE(support::describe(s));
+          auto const rank_of = policy.placement(s);
+          auto const table = library_table(policy, s);
+          CHECK(table == support::with_safe_transfers(policy.orders(s), rank_of));
+          CHECK(support::channel_orders_agree(table, rank_of));
+          CHECK(support::channel_orders_agree(table, rank_of, support::channel_for::all_traffic));
+          CHECK(support::completes_by_rendezvous(table, rank_of));
+          CHECK_EQ(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)),
+                   "");
+          CHECK(support::check(table).ok());
+          CHECK(support::check(policy.orders(s)).ok());  // compute actions only: lowered and verified
+        }
 }
 
 TEST_CASE("schedules of the literature, given as tables") {
@@ -97,9 +98,10 @@ TEST_CASE("schedules of the literature, given as tables") {
 }
 
 TEST_CASE("negative control: a receive just before its use stalls where every transfer blocks") {
-  pw::shape const s = pw::complete<pw::interleaved<2>>({2, 2});
-  auto const rank_of = placement<pw::interleaved<2>>(s);
-  auto const table = support::with_deferred_receives(library_table<pw::interleaved<2>>(s));
+  auto const policy = support::policy_of<pw::interleaved<>>;
+  auto const s = policy.complete({2, 2, 2});
+  auto const rank_of = policy.placement(s);
+  auto const table = support::with_deferred_receives(library_table(policy, s));
   CHECK_FALSE(support::completes_by_rendezvous(table, rank_of));
   CHECK(support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous))
             .find("waits for ever") != std::string::npos);
@@ -117,28 +119,22 @@ TEST_CASE("negative control: a receive just before its use changes the order of 
 
 TEST_CASE("deferred receives: the three judges agree on every schedule and shape") {
   int safe = 0, stalled = 0;
-  auto judge = [&](auto policy) {
-    using P = typename decltype(policy)::type;
+  for (auto const& policy : judged)
     for (int p = 2; p <= 8; ++p)
-      for (int m : {1, 2, 3, 4, 8, 16}) {
-        auto const s = pw::complete<P>({p, m});
-        if (!pw::check_shape<P>(s).ok()) continue;
-        CAPTURE(P::name);
-        CAPTURE(support::describe(s));
-        auto const rank_of = placement<P>(s);
-        auto const table = support::with_deferred_receives(library_table<P>(s));
-        bool const completes = support::completes_by_rendezvous(table, rank_of);
-        ++(completes ? safe : stalled);
-        CHECK_EQ(
-            support::brute_force(support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous)).empty(),
-            completes);
-        CHECK_EQ(support::check(table).ok(), completes);
-      }
-  };
-  pw::for_each_schedule(
-      pw::schedule_list<pw::sequential, pw::gpipe, pw::flush, pw::interleaved<2>, pw::interleaved<3>,
-                        support::descending_gpipe, support::zero_bubble_h1, support::breadth_first_v>{},
-      judge);
+      for (int const m : {1, 2, 3, 4, 8, 16})
+        for (int v = 0; v <= (policy.name == "interleaved" ? 3 : 0); ++v) {
+          auto const s = policy.complete({p, m, v});
+          if (!policy.check(s).ok()) continue;
+          CAPTURE(policy.name);
+          CAPTURE(support::describe(s));
+          auto const rank_of = policy.placement(s);
+          auto const table = support::with_deferred_receives(library_table(policy, s));
+          bool const completes = support::completes_by_rendezvous(table, rank_of);
+          ++(completes ? safe : stalled);
+          auto const programs = support::programs_of_table(table, s, rank_of, pw::weight_rule::synchronous);
+          CHECK_EQ(support::brute_force(programs).empty(), completes);
+          CHECK_EQ(support::check(table).ok(), completes);
+        }
   MESSAGE(safe << " tables with deferred receives complete, " << stalled << " stall");
   CHECK(safe > 50);
   CHECK(stalled > 50);

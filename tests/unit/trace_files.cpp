@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// thread sanitizer: --full
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
