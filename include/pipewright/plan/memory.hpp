@@ -61,45 +61,41 @@ class ring_meters {
   struct meter {
     int low, high;  // keys held; none where high < low
     int depth;
+    bool* live;  // by key
   };
 
  public:
   constexpr ring_meters(int stages, int keys)
       : keys_{keys}, live_(static_cast<std::size_t>(stages) * rings_of_a_stage * static_cast<std::size_t>(keys)),
-        meters_(static_cast<std::size_t>(stages) * rings_of_a_stage), live_data_{live_.data()}, meters_data_{meters_.data()} {
-    for (int i = 0; i < stages * rings_of_a_stage; ++i) meters_data_[i] = {keys, -1, 0};
+        meters_(static_cast<std::size_t>(stages) * rings_of_a_stage), meters_data_{meters_.data()} {
+    for (int i = 0; i < stages * rings_of_a_stage; ++i) meters_data_[i] = {keys, -1, 0, live_.data() + static_cast<std::size_t>(i) * static_cast<std::size_t>(keys)};
   }
 
   constexpr void begin(ring which, int stage, int key) {
-    std::size_t const at = index(which, stage);
-    meter& m = meters_data_[at];
-    live_data_[at * static_cast<std::size_t>(keys_) + static_cast<std::size_t>(key)] = true;
+    meter& m = meters_data_[stage * rings_of_a_stage + static_cast<int>(which)];
+    m.live[key] = true;
     if (key < m.low) m.low = key;
     if (key > m.high) m.high = key;
     if (m.high - m.low >= m.depth) m.depth = m.high - m.low + 1;
   }
   constexpr void end(ring which, int stage, int key) {
-    std::size_t const at = index(which, stage);
-    meter& m = meters_data_[at];
-    bool* const live = live_data_ + at * static_cast<std::size_t>(keys_);
-    live[key] = false;
+    meter& m = meters_data_[stage * rings_of_a_stage + static_cast<int>(which)];
+    m.live[key] = false;
     if (key == m.low)
-      while (m.low <= m.high && !live[m.low]) ++m.low;
+      while (m.low <= m.high && !m.live[m.low]) ++m.low;
     else
-      while (m.high >= m.low && !live[m.high]) --m.high;
-    if (m.low > m.high) m = {keys_, -1, m.depth};
+      while (m.high >= m.low && !m.live[m.high]) --m.high;
+    if (m.low > m.high) {
+      m.low = keys_;
+      m.high = -1;
+    }
   }
-  constexpr int depth(ring which, int stage) const { return meters_data_[index(which, stage)].depth; }
+  constexpr int depth(ring which, int stage) const { return meters_data_[stage * rings_of_a_stage + static_cast<int>(which)].depth; }
 
  private:
-  static constexpr std::size_t index(ring which, int stage) {
-    return static_cast<std::size_t>(stage) * rings_of_a_stage + static_cast<std::size_t>(which);
-  }
-
   int keys_;
   block<bool> live_;
   block<meter> meters_;
-  bool* live_data_;
   meter* meters_data_;
 };
 

@@ -7,14 +7,16 @@
 
 namespace pipewright::inline v0 {
 
-/// Every rank's compute actions in order, as the policy has them. `s` is complete and legal. Linear.
+/// Every rank's compute actions in order, as the policy has them. `s` is complete and legal. Of a policy that emits too many
+/// the first are kept, one more than a complete order has: check_complete finds among them what is wrong. Linear.
 template<schedule_policy P> constexpr rows<action> orders_of(shape s) {
-  std::size_t total = 0;
-  for (int r = 0; r < s.ranks; ++r) P::order(s, r, [&](action) { ++total; });
-  rows<action> result(s.ranks, total);
-  action* next = result.items.data();
+  constexpr std::size_t each = P::backward == backward_form::none ? 1 : P::backward == backward_form::full ? 2 : 3;
+  rows<action> result(s.ranks, each * static_cast<std::size_t>(s.stages()) * static_cast<std::size_t>(s.total_micro_batches()) + 1);
+  action *next = result.items.data(), *const end = next + result.items.size();
   for (int r = 0; r < s.ranks; ++r) {
-    P::order(s, r, [&](action a) { *next++ = a; });
+    P::order(s, r, [&](action const& a) {
+      if (next != end) *next++ = a;
+    });
     result.first[static_cast<std::size_t>(r) + 1] = static_cast<std::size_t>(next - result.items.data());
   }
   return result;

@@ -133,7 +133,7 @@ class prover {
   constexpr outcome compute(int r, instruction const& in) {
     action const& a = in.what;
     int const s = a.stage, m = a.micro_batch;
-    history* const mine = history_ + by_micro_batch(s, m);
+    history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
     std::uint32_t& seen = mine->seen;
     bool const again = plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
     if (a.what == kind::forward) {
@@ -155,7 +155,7 @@ class prover {
       seen |= gives;
       if (gives & w_done) ++finished_[by_update(s, m / interval_)];
     }
-    int const newest = newest_[size(s)];
+    int const newest = newest_at_[s];
     if (in.version != mine->version || in.version > newest || in.version <= newest - plan_.weight_buffers[r]) return fail(rule::weights);
     return touch_slots(r, a);
   }
@@ -211,7 +211,7 @@ class prover {
   constexpr outcome transfer(int r, action const& a) {
     int const c = channels_.of(a);
     if (c < 0) return fail(rule::channels);
-    history* const mine = history_ + by_micro_batch(a.stage, a.micro_batch);
+    history* const mine = history_ + static_cast<std::size_t>(a.stage) * total_ + a.micro_batch;
     std::uint32_t& seen = mine->seen;
     bool const of_forward = a.what < kind::send_backward;
     int const way = of_forward ? 0 : 4;
@@ -222,7 +222,7 @@ class prover {
       if (fault_ != rule::none) return outcome::done;
       seen |= sent_f << way;
       (of_forward ? mine + total_ : mine - total_)->seen |= landed_f << way;
-      wake(lines_.of(c).destination);
+      if (int const to = lines_.of(c).destination; !rank_[to].queued) wake(to);
       return touch_slots(r, a);
     }
     if (a.what != kind::wait_forward && a.what != kind::wait_backward && !rank_[r].registered) {
@@ -287,7 +287,7 @@ class prover {
 
   constexpr void post(int c, action const& a, kind as) {
     if (!lines_.post(c, {as, false, a.stage, a.micro_batch})) return void(fault_ = rule::channels);  // twice for one update
-    wake(lines_.of(c).source);
+    if (int const source = lines_.of(c).source; !rank_[source].queued) wake(source);
   }
   /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.
   constexpr bool meet(int c, int stage, int m) {
@@ -334,6 +334,7 @@ class prover {
   block<history> histories_;  // by stage and micro-batch
   history* history_;
   block<int> newest_;    // by stage, updates done
+  int* newest_at_ = newest_.data();
   block<int> finished_;  // by stage and batch, weight gradients done
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
   block<int> verdicts_sent_;                  // by batch
