@@ -81,7 +81,9 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (CLI::Success const& e) { return app.exit(e); } catch (CLI::ParseError const& e) {
+  } catch (CLI::Success const& e) {
+    return app.exit(e);
+  } catch (CLI::ParseError const& e) {
     auto const used = app.get_subcommands();
     throw pw::error(fmt::format("{}; see schedule_explorer {}--help", e.what(),
                                 used.empty() ? "" : used.front()->get_name() + " "));
@@ -109,6 +111,8 @@ int main(int argc, char** argv) {
     std::fputs(
         "schedule_explorer: there is not enough memory for this plan; ask for fewer ranks, micro-batches or batches\n",
         stderr);
-  } catch (std::exception const& e) { fmt::print(stderr, "schedule_explorer: {}\n", e.what()); }
+  } catch (std::exception const& e) {
+    fmt::print(stderr, "schedule_explorer: {}\n", e.what());
+  }
   return 2;
 }

@@ -145,7 +145,9 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (CLI::Success const& e) { return app.exit(e); } catch (CLI::ParseError const& e) {
+  } catch (CLI::Success const& e) {
+    return app.exit(e);
+  } catch (CLI::ParseError const& e) {
     throw pw::error(fmt::format("{}; see train_gpt2 --help", e.what()));
   }
   auto const settle = [](trainer::request& to, std::string const& sizes, double p) {

@@ -83,8 +83,8 @@ inline void with_schedule(request const& r, auto&& run) {
   if (r.schedule == "forward-only") throw pw::error("forward-only does not train; choose another schedule");
   bool const known = pw::visit_schedule(r.schedule, [&](auto policy) {
     using P = typename decltype(policy)::type;
-    run(policy, pw::legal_shape<P>(
-                    {.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
+    run(policy,
+        pw::legal_shape<P>({.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
   });
   if (!known) static_cast<void>(pw::make_plan(r.schedule, {}));  // throws: it knows the names
 }

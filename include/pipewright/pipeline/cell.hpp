@@ -29,9 +29,9 @@ struct slot_ring {
 /// What one action works on: addresses of the boundary values, by the stage's types.
 struct work {
   stage_context* context;
-  int micro_batch;     ///< since the start of the plan
-  int weights;         ///< which physical copy
-  int gradients;       ///< which accumulator
+  int micro_batch;  ///< since the start of the plan
+  int weights;      ///< which physical copy
+  int gradients;    ///< which accumulator
   void const* input;
   void* output;
   void const* target;
@@ -61,10 +61,10 @@ class cell_base {
   int first_layer = 0;
   slot_ring input, output, output_gradient, input_gradient, target;
   std::vector<parameter_record> parameters;
-  cell_base* next_here = nullptr;      ///< the next stage, where this rank holds it too
+  cell_base* next_here = nullptr;  ///< the next stage, where this rank holds it too
   cell_base* previous_here = nullptr;
-  std::vector<loss> losses;            ///< by input slot, from forward to backward
-  std::int64_t applied = 0;            ///< updates that changed the weights
+  std::vector<loss> losses;  ///< by input slot, from forward to backward
+  std::int64_t applied = 0;  ///< updates that changed the weights
 
   void clear_gradients(int slot) {
     for (parameter_record& p : parameters) p.on->clear(p.gradients[static_cast<std::size_t>(slot)], p.size);
@@ -72,7 +72,8 @@ class cell_base {
   void update(void const* optimizer, optimizer_step step, int newest, int fresh, int gradient) {
     for (parameter_record& p : parameters)
       p.on->update(optimizer, step, p.options, p.size, p.versions[static_cast<std::size_t>(newest)],
-                   p.gradients[static_cast<std::size_t>(gradient)], p.versions[static_cast<std::size_t>(fresh)], p.states.data());
+                   p.gradients[static_cast<std::size_t>(gradient)], p.versions[static_cast<std::size_t>(fresh)],
+                   p.states.data());
   }
   /// The next version without a change.
   void keep(int newest, int fresh) {
@@ -83,7 +84,8 @@ class cell_base {
   parameter_record& find(std::string const& name) {
     for (parameter_record& p : parameters)
       if (p.name == name) return p;
-    throw error("stage " + std::to_string(stage) + " has no parameter named " + name + " to tie; the options name one parameter of each tied stage");
+    throw error("stage " + std::to_string(stage) + " has no parameter named " + name +
+                " to tie; the options name one parameter of each tied stage");
   }
   std::size_t weight_bytes() const {
     std::size_t bytes = 0;
@@ -100,13 +102,24 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   using input_type = typename Stage::input;
   using input_gradient_type = input_gradient_t<Stage>;
 
-  template<class S, bool IsLoss> struct types_after { using output = typename S::output; using gradient = output_gradient_t<S>; using target = nothing; };
-  template<class S> struct types_after<S, true> { using output = nothing; using gradient = nothing; using target = typename S::target; };
+  template<class S, bool IsLoss> struct types_after {
+    using output = typename S::output;
+    using gradient = output_gradient_t<S>;
+    using target = nothing;
+  };
+  template<class S> struct types_after<S, true> {
+    using output = nothing;
+    using gradient = nothing;
+    using target = typename S::target;
+  };
   using after = types_after<Stage, is_loss>;
 
  public:
   cell(Stage stage_made, int index, plan_view const& plan, plan_view const& evaluation, int rank, std::uint64_t seed)
-      : cell_base(index, plan), stage_{std::move(stage_made)}, facts_{plan.facts}, splits_backward_{plan.backward == backward_form::split} {
+      : cell_base(index, plan),
+        stage_{std::move(stage_made)},
+        facts_{plan.facts},
+        splits_backward_{plan.backward == backward_form::split} {
     has_loss = is_loss;
     if constexpr (requires { stage_.first_layer; }) this->first_layer = stage_.first_layer;
     else this->first_layer = index;  // one layer each
@@ -115,8 +128,10 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
     int const last = plan.stages() - 1;
     auto deeper = [](int a, int b) { return static_cast<std::size_t>(a > b ? a : b); };
     make(inputs_, this->input, deeper(depths.input, tested.input));
-    if (index < last && plan.rank_of_stage[index + 1] != rank) make(outputs_, this->output, deeper(depths.output, tested.output));
-    if (trains && index < last) make(output_gradients_, this->output_gradient, static_cast<std::size_t>(depths.output_gradient));
+    if (index < last && plan.rank_of_stage[index + 1] != rank)
+      make(outputs_, this->output, deeper(depths.output, tested.output));
+    if (trains && index < last)
+      make(output_gradients_, this->output_gradient, static_cast<std::size_t>(depths.output_gradient));
     if (trains && (index == 0 || plan.rank_of_stage[index - 1] != rank))
       make(input_gradients_, this->input_gradient, index == 0 ? 1 : static_cast<std::size_t>(depths.input_gradient));
     if (is_loss) make(targets_, this->target, inputs_.size());
@@ -138,8 +153,9 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
 
   loss forward(work const& w) override {
     auto& kept = !w.context->training || mode == recompute_mode::never ? saved_[key(w.micro_batch) % saved_.size()]
-        : is_recomputed(mode, facts_, w.micro_batch)                   ? recomputed_.back()  // not kept: R makes it again
-                                                     : saved_[key(w.micro_batch / facts_.micro_batches) % saved_.size()];
+                 : is_recomputed(mode, facts_, w.micro_batch)
+                     ? recomputed_.back()  // not kept: R makes it again
+                     : saved_[key(w.micro_batch / facts_.micro_batches) % saved_.size()];
     return run(w, static_cast<typename after::output*>(w.output), kept);
   }
   void recompute(work const& w) override {
@@ -154,12 +170,14 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   }
   void backward_input(work const& w) override {
     if constexpr (splits && is_loss) stage_.backward_input(*w.context, weights(w), saved(w), input_gradient_of(w));
-    else if constexpr (splits) stage_.backward_input(*w.context, weights(w), saved(w), output_gradient_of(w), input_gradient_of(w));
+    else if constexpr (splits)
+      stage_.backward_input(*w.context, weights(w), saved(w), output_gradient_of(w), input_gradient_of(w));
     else refuse_to_split();
   }
   void backward_weight(work const& w) override {
     if constexpr (splits && is_loss) stage_.backward_weight(*w.context, weights(w), saved(w), gradients(w));
-    else if constexpr (splits) stage_.backward_weight(*w.context, weights(w), saved(w), output_gradient_of(w), gradients(w));
+    else if constexpr (splits)
+      stage_.backward_weight(*w.context, weights(w), saved(w), output_gradient_of(w), gradients(w));
     else refuse_to_split();
   }
   std::size_t saved_bytes() const override {
@@ -183,7 +201,9 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
     else return {&value, nullptr};
   }
   static std::size_t key(int k) { return static_cast<std::size_t>(k); }
-  auto& recomputed_slot(int micro_batch) { return recomputed_[key(micro_batch) % static_cast<std::size_t>(depths.recomputed)]; }
+  auto& recomputed_slot(int micro_batch) {
+    return recomputed_[key(micro_batch) % static_cast<std::size_t>(depths.recomputed)];
+  }
   auto& saved(work const& w) {
     if (mode == recompute_mode::never) return saved_[key(w.micro_batch) % saved_.size()];
     if (is_recomputed(mode, facts_, w.micro_batch)) return recomputed_slot(w.micro_batch);
@@ -192,15 +212,20 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   typename Stage::weights const& weights(work const& w) const { return weights_[key(w.weights)]; }
   typename Stage::gradients& gradients(work const& w) { return gradients_[key(w.gradients)]; }
   static auto& input_gradient_of(work const& w) { return *static_cast<input_gradient_type*>(w.input_gradient); }
-  static auto& output_gradient_of(work const& w) { return *static_cast<typename after::gradient const*>(w.output_gradient); }
+  static auto& output_gradient_of(work const& w) {
+    return *static_cast<typename after::gradient const*>(w.output_gradient);
+  }
   loss run(work const& w, typename after::output* y, typename Stage::saved& kept) {
     auto const& x = *static_cast<input_type const*>(w.input);
-    if constexpr (is_loss) return stage_.forward(*w.context, weights(w), x, *static_cast<typename after::target const*>(w.target), kept);
+    if constexpr (is_loss)
+      return stage_.forward(*w.context, weights(w), x, *static_cast<typename after::target const*>(w.target), kept);
     else stage_.forward(*w.context, weights(w), x, *y, kept);
     return {};
   }
   [[noreturn]] void refuse_to_split() const {
-    throw error("stage " + std::to_string(stage) + " has no backward_input and backward_weight, which this schedule runs apart; add them or choose a schedule with a full backward");
+    throw error("stage " + std::to_string(stage) +
+                " has no backward_input and backward_weight, which this schedule runs apart; add them or choose a "
+                "schedule with a full backward");
   }
 
   Stage stage_;

@@ -39,7 +39,8 @@ class program_cursor {
   void note_update() { updated_ += plan_.is_stream(); }
   /// A stream's rank runs behind: how many batches ago a micro-batch was admitted.
   int batches_since(int micro_batch) const {
-    return plan_.is_stream() ? (admitted_ - 1) / plan_.facts.micro_batches - micro_batch / plan_.facts.micro_batches : 0;
+    return plan_.is_stream() ? (admitted_ - 1) / plan_.facts.micro_batches - micro_batch / plan_.facts.micro_batches
+                             : 0;
   }
 
   /// The instruction to run now; false where nothing is left until the next batch. A stream stops at the first micro-batch
@@ -82,10 +83,10 @@ class program_cursor {
 
   plan_view plan_;
   int rank_;
-  long long at_ = 0;              // the next instruction
-  bool updates_ = true;           // whether this batch ends in an update
-  int admitted_ = 0;              // micro-batches of a stream
-  int updated_ = 0;               // updates of a stream
+  long long at_ = 0;     // the next instruction
+  bool updates_ = true;  // whether this batch ends in an update
+  int admitted_ = 0;     // micro-batches of a stream
+  int updated_ = 0;      // updates of a stream
   bool draining_ = false;
   std::vector<action> deferred_;  // receives to be posted when their micro-batch is admitted
   int late_ = -1;                 // which of them was fetched, or -1

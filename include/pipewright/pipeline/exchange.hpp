@@ -9,15 +9,9 @@
 
 #include <pipewright/pipeline/cell.hpp>
 #include <pipewright/pipeline/options.hpp>
+#include <pipewright/pipeline/verdict_of_update.hpp>
 
 namespace pipewright::inline v0::detail {
-
-/// What all ranks together say of an update.
-struct update_verdict {
-  double norm = 0;      ///< of the summed gradient, before any scale
-  double weight = 0;    ///< of the micro-batches' losses, added up
-  int bad_stage = -1;   ///< the first stage whose gradient is not finite, or -1
-};
 
 /// What is exchanged between a batch's last backward and its update: tied gradients, and the facts of a step. A norm is
 /// summed per parameter, then in the model's order, so that it has the same bits on any number of ranks.
@@ -25,13 +19,14 @@ class step_exchange {
  public:
   using values = std::vector<double>;
 
-  step_exchange(plan_view const& plan, int rank, std::vector<std::unique_ptr<cell_base>> const& cells, pipeline_options const& options)
+  step_exchange(plan_view const& plan, int rank, std::vector<std::unique_ptr<cell_base>> const& cells,
+                pipeline_options const& options)
       : plan_{plan}, rank_{rank}, cells_{cells}, window_{exchange_window(plan.weights, plan.facts)} {
     needs const wants = plan.wants;
     if (wants.tied()) {
       if (options.tied.first.empty() || options.tied.second.empty())
-        throw error("the plan ties stages " + std::to_string(wants.tied_first) + " and " + std::to_string(wants.tied_second) +
-                    "; name the parameters in pipeline_options::tied");
+        throw error("the plan ties stages " + std::to_string(wants.tied_first) + " and " +
+                    std::to_string(wants.tied_second) + "; name the parameters in pipeline_options::tied");
       if (cell_base* c = cell_of(wants.tied_first)) first_ = &c->find(options.tied.first);
       if (cell_base* c = cell_of(wants.tied_second)) second_ = &c->find(options.tied.second);
       if (first_ && second_ && first_->size != second_->size)
@@ -54,7 +49,8 @@ class step_exchange {
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       buffers_[i].reserve(is_root() ? 0 : size);
       bool const outgoing = i % 2 == 0;
-      ring_of(outgoing == is_root() ? verdicts : facts, static_cast<int>(i / 2 % peers)).slots.push_back({message_of(buffers_[i])});
+      ring_of(outgoing == is_root() ? verdicts : facts, static_cast<int>(i / 2 % peers))
+          .slots.push_back({message_of(buffers_[i])});
     }
     taken_.resize(static_cast<std::size_t>(plan.facts.ranks));
   }
@@ -78,12 +74,14 @@ class step_exchange {
     int const update = a.micro_batch / plan_.update_interval();
     if (a.what == kind::send_tied) {
       parameter_record const& p = first_ ? *first_ : *second_;
-      tied_out_[static_cast<std::size_t>(update % window_)]->load(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
+      tied_out_[static_cast<std::size_t>(update % window_)]->load(
+          p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
     } else if (a.what == kind::send_facts) {
       gather(update, loss_weight, *static_cast<values*>(slot(a).value.object));
     } else if (a.what == kind::send_verdict) {
       conclude(update, loss_weight);
-      static_cast<values*>(slot(a).value.object)->assign({verdict_.norm, verdict_.weight, static_cast<double>(verdict_.bad_stage)});
+      static_cast<values*>(slot(a).value.object)
+          ->assign({verdict_.norm, verdict_.weight, static_cast<double>(verdict_.bad_stage)});
     }
   }
   /// Takes what has been received.
@@ -91,7 +89,8 @@ class step_exchange {
     int const update = a.micro_batch / plan_.update_interval();
     if (a.what == kind::wait_tied) {
       parameter_record const& p = first_ ? *first_ : *second_;
-      tied_in_[static_cast<std::size_t>(update % window_)]->add_to(p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
+      tied_in_[static_cast<std::size_t>(update % window_)]->add_to(
+          p.gradients[static_cast<std::size_t>(gradient_slot(a.stage, update))], p.size);
     } else if (a.what == kind::wait_verdict) {
       values const& v = *static_cast<values*>(slot(a).value.object);
       verdict_ = {v[0], v[1], static_cast<int>(v[2])};
@@ -164,7 +163,8 @@ class step_exchange {
     if (!first_ || !second_ || summed_ == update + 1) return;
     summed_ = update + 1;
     first_->on->sum_both(first_->gradients[static_cast<std::size_t>(gradient_slot(plan_.wants.tied_first, update))],
-                         second_->gradients[static_cast<std::size_t>(gradient_slot(plan_.wants.tied_second, update))], first_->size);
+                         second_->gradients[static_cast<std::size_t>(gradient_slot(plan_.wants.tied_second, update))],
+                         first_->size);
   }
   /// This rank's facts: the losses' weight, then for each of its stages how many norms, and their squares; a tied weight
   /// counts at its first stage only.

@@ -28,7 +28,9 @@ struct learning_rate {
   double at(std::int64_t number) const {
     if (number <= warm_up) return peak * static_cast<double>(number) / static_cast<double>(warm_up);
     if (shape == rate_shape::constant) return peak;
-    double const part = last > warm_up ? std::min(1.0, static_cast<double>(number - warm_up) / static_cast<double>(last - warm_up)) : 1.0;
+    double const part = last > warm_up
+                            ? std::min(1.0, static_cast<double>(number - warm_up) / static_cast<double>(last - warm_up))
+                            : 1.0;
     double const kept = shape == rate_shape::linear ? 1 - part : (1 + std::cos(std::numbers::pi * part)) / 2;
     return floor + (peak - floor) * kept;
   }

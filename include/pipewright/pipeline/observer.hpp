@@ -16,7 +16,8 @@ struct event {
 /// Hears of every instruction that a rank runs: profilers, traces, progress, tests' counters are all observers.
 /// Needs: `before(event)` when the rank turns to it (waiting for it included), `after(event)` when it is done, in the
 /// rank's thread. Not required: thread safety, unless ranks share one. Minimal model: no_observer, which costs nothing.
-template<class O> concept observer = requires(O o, event e) {
+template<class O>
+concept observer = requires(O o, event e) {
   o.before(e);
   o.after(e);
 };

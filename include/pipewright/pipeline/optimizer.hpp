@@ -28,8 +28,8 @@ struct optimizer_step {
 /// Promises: a function of its arguments; a frozen parameter's fresh value is its newest.
 /// Not required: that it knows of stages, ranks or versions. Minimal model: sgd.
 template<class O>
-concept optimizer = requires(O const o, optimizer_step step, parameter_options options, std::span<float const> in, std::span<float> out,
-                             std::array<std::span<float>, O::states> states) {
+concept optimizer = requires(O const o, optimizer_step step, parameter_options options, std::span<float const> in,
+                             std::span<float> out, std::array<std::span<float>, O::states> states) {
   { O::states } -> std::convertible_to<std::size_t>;
   o.update(step, options, in, in, out, states);
 };
@@ -43,8 +43,8 @@ struct sgd {
   static constexpr std::size_t states = 1;
 
   template<class T>
-  void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient, std::span<T> fresh,
-              std::array<std::span<T>, states> state) const {
+  void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient,
+              std::span<T> fresh, std::array<std::span<T>, states> state) const {
     T const lr = static_cast<T>(options.frozen ? 0 : rate.at(step.number)), scale = static_cast<T>(step.gradient_scale);
     T const mu = static_cast<T>(momentum), decay = static_cast<T>(options.decay ? weight_decay : 0);
     for (std::size_t i = 0; i < newest.size(); ++i) {
@@ -67,16 +67,19 @@ struct adam {
   static constexpr std::size_t states = 2;
 
   template<class T>
-  void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient, std::span<T> fresh,
-              std::array<std::span<T>, states> state) const {
+  void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient,
+              std::span<T> fresh, std::array<std::span<T>, states> state) const {
     if (options.frozen) {
       std::copy(newest.begin(), newest.end(), fresh.begin());
       return;
     }
-    double const lr = rate.at(step.number), n = static_cast<double>(step.number), decay = options.decay ? weight_decay : 0;
+    double const lr = rate.at(step.number), n = static_cast<double>(step.number),
+                 decay = options.decay ? weight_decay : 0;
     T const keep = static_cast<T>(decoupled ? 1 - lr * decay : 1), l2 = static_cast<T>(decoupled ? 0 : decay);
-    T const size = static_cast<T>(lr / (1 - std::pow(beta1, n))), correction = static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, n)));
-    T const b1 = static_cast<T>(beta1), b2 = static_cast<T>(beta2), rest1 = static_cast<T>(1 - beta1), rest2 = static_cast<T>(1 - beta2);
+    T const size = static_cast<T>(lr / (1 - std::pow(beta1, n))),
+            correction = static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, n)));
+    T const b1 = static_cast<T>(beta1), b2 = static_cast<T>(beta2), rest1 = static_cast<T>(1 - beta1),
+            rest2 = static_cast<T>(1 - beta2);
     T const scale = static_cast<T>(step.gradient_scale), eps = static_cast<T>(epsilon);
     for (std::size_t i = 0; i < newest.size(); ++i) {
       T const g = gradient[i] * scale + l2 * newest[i];
@@ -90,6 +93,8 @@ struct adam {
 static_assert(optimizer<adam>);
 
 /// AdamW with its usual decay.
-constexpr adam adamw(learning_rate rate, double weight_decay = 0.01) { return {.rate = rate, .weight_decay = weight_decay, .decoupled = true}; }
+constexpr adam adamw(learning_rate rate, double weight_decay = 0.01) {
+  return {.rate = rate, .weight_decay = weight_decay, .decoupled = true};
+}
 
 }  // namespace pipewright::inline v0

@@ -45,18 +45,18 @@ struct pipeline_options {
   /// Whether ranks must exchange facts before an update: what needs::step_facts says to the plan. per_token needs no exchange
   /// on one rank, but asks for it all the same, so that the plan does not depend on P.
   bool needs_step_facts() const {
-    return (clip > 0 && clip_over == clip_scope::model) || (non_finite != on_non_finite::ignore && clip_over == clip_scope::model) ||
-        scale == loss_scale::per_token;
+    return (clip > 0 && clip_over == clip_scope::model) ||
+           (non_finite != on_non_finite::ignore && clip_over == clip_scope::model) || scale == loss_scale::per_token;
   }
 };
 
 /// What a step has told this rank.
 struct step_result {
-  std::int64_t step = 0;       ///< since the start of training
-  bool has_loss = false;       ///< this rank runs the loss stage
-  double loss = 0;             ///< of the step's micro-batches, as loss_scale has it
-  double gradient_norm = 0;    ///< of the newest update, before clipping; 0 where none is computed
-  std::int64_t updates = 0;    ///< done on this rank since the start of training
+  std::int64_t step = 0;     ///< since the start of training
+  bool has_loss = false;     ///< this rank runs the loss stage
+  double loss = 0;           ///< of the step's micro-batches, as loss_scale has it
+  double gradient_norm = 0;  ///< of the newest update, before clipping; 0 where none is computed
+  std::int64_t updates = 0;  ///< done on this rank since the start of training
 };
 
 }  // namespace pipewright::inline v0

@@ -41,19 +41,26 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
  public:
   /// `s` is complete: chunks included. Throws error where the last stage gives no loss, the set has not s.stages() stages,
   /// or the rule cannot keep the options.
-  serial_oracle(Set set, weight_rule rule, shape s, Optimizer optimizer, pipeline_options options = {}, needs wants = {},
-                backward_reads reads = backward_reads::version_of_forward)
-      : set_(std::move(set)), rule_{rule}, shape_{s}, optimizer_(std::move(optimizer)), options_(std::move(options)),
-        wants_{wants}, reads_{reads} {
+  serial_oracle(Set set, weight_rule rule, shape s, Optimizer optimizer, pipeline_options options = {},
+                needs wants = {}, backward_reads reads = backward_reads::version_of_forward)
+      : set_(std::move(set)),
+        rule_{rule},
+        shape_{s},
+        optimizer_(std::move(optimizer)),
+        options_(std::move(options)),
+        wants_{wants},
+        reads_{reads} {
     static_assert(explain_training<Set>());
     check();
     for (int index = 0; index < set_.size(); ++index) {
       set_.visit(index, [&]<class Stage>(Stage stage) {
-        stages_.push_back(std::make_unique<detail::oracle_stage_of<Stage, Optimizer>>(std::move(stage), context_of(index, 0), versions_kept()));
+        stages_.push_back(std::make_unique<detail::oracle_stage_of<Stage, Optimizer>>(
+            std::move(stage), context_of(index, 0), versions_kept()));
       });
     }
     for (std::size_t i = 0; i < stages_.size(); ++i)
-      stages_[i]->join(i == 0 ? nullptr : stages_[i - 1].get(), i + 1 == stages_.size() ? nullptr : stages_[i + 1].get());
+      stages_[i]->join(i == 0 ? nullptr : stages_[i - 1].get(),
+                       i + 1 == stages_.size() ? nullptr : stages_[i + 1].get());
   }
 
   /// Trains on one batch of shape.micro_batches micro-batches. The loss is the batch's, under every rule.
@@ -94,20 +101,29 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
 
  private:
   step_result result(loss const& total) const {
-    return {.step = steps_ - 1, .has_loss = true, .loss = scaled(total), .gradient_norm = norm_, .updates = stages_.back()->updates()};
+    return {.step = steps_ - 1,
+            .has_loss = true,
+            .loss = scaled(total),
+            .gradient_norm = norm_,
+            .updates = stages_.back()->updates()};
   }
 
   void check() const {
     if (set_.size() != shape_.stages())
-      throw error("pipewright: the shape has " + std::to_string(shape_.stages()) + " stages, the set " + std::to_string(set_.size()) +
-                  "; make the two equal");
-    if (wants_.tied() && options_.clip_over == clip_scope::stage && (options_.clip > 0 || options_.non_finite != on_non_finite::ignore))
-      throw error("pipewright: the two ends of a tied weight cannot be clipped or checked apart; let clip_over be the model");
+      throw error("pipewright: the shape has " + std::to_string(shape_.stages()) + " stages, the set " +
+                  std::to_string(set_.size()) + "; make the two equal");
+    if (wants_.tied() && options_.clip_over == clip_scope::stage &&
+        (options_.clip > 0 || options_.non_finite != on_non_finite::ignore))
+      throw error(
+          "pipewright: the two ends of a tied weight cannot be clipped or checked apart; let clip_over be the model");
     if (rule_ == weight_rule::synchronous) return;
-    if (shape_.stages() != shape_.ranks) throw error("pipewright: an asynchronous rule is defined for one stage a rank; set chunks to 1");
-    if (options_.accumulate != 1) throw error("pipewright: gradients accumulate over several steps under synchronous schedules only");
+    if (shape_.stages() != shape_.ranks)
+      throw error("pipewright: an asynchronous rule is defined for one stage a rank; set chunks to 1");
+    if (options_.accumulate != 1)
+      throw error("pipewright: gradients accumulate over several steps under synchronous schedules only");
     if (rule_ == weight_rule::stashing && (options_.needs_step_facts() || wants_.tied()))
-      throw error("pipewright: weight stashing has no norm over the model, no token count and no tied weights; clip per stage");
+      throw error(
+          "pipewright: weight stashing has no norm over the model, no token count and no tied weights; clip per stage");
   }
 
   std::int64_t interval() const {
@@ -131,7 +147,11 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
   }
 
   stage_context context_of(int stage, int micro_batch) const {
-    return {.rank = stage % shape_.ranks, .stage = stage, .micro_batch = micro_batch, .step = steps_, .seed = options_.seed};
+    return {.rank = stage % shape_.ranks,
+            .stage = stage,
+            .micro_batch = micro_batch,
+            .step = steps_,
+            .seed = options_.seed};
   }
 
   loss run_forward(auto& batch, int micro_batch, bool training) {
@@ -146,7 +166,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
     return last;
   }
   void run_backward(int micro_batch) {
-    if (reads_ == backward_reads::newest && is_recomputed(wants_.recompute, shape_, micro_batch)) recompute(micro_batch);
+    if (reads_ == backward_reads::newest && is_recomputed(wants_.recompute, shape_, micro_batch))
+      recompute(micro_batch);
     for (int s = stages(); s-- > 0;)
       at(s).backward(context_of(s, micro_batch), reads_ == backward_reads::newest ? versions_made_ : version(s));
   }
@@ -180,7 +201,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
     if (wants_.tied()) at(wants_.tied_first).tie(options_.tied.first, at(wants_.tied_second), options_.tied.second);
 
     std::vector<detail::gradient_facts> facts;
-    for (int s = 0; s < stages(); ++s) facts.push_back(at(s).facts(s == wants_.tied_second ? options_.tied.second : std::string_view{}));
+    for (int s = 0; s < stages(); ++s)
+      facts.push_back(at(s).facts(s == wants_.tied_second ? options_.tied.second : std::string_view{}));
     bool const over_model = options_.clip_over == clip_scope::model;
     detail::gradient_facts model;
     for (auto const& each : facts) {
@@ -207,7 +229,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
   any_stage_here& at(int stage) { return *stages_[static_cast<std::size_t>(stage)]; }
   /// Calls f with a stage in its own type.
   void with(int stage, auto&& f) {
-    set_.visit(stage, [&]<class Stage>(Stage) { f(static_cast<detail::oracle_stage_of<Stage, Optimizer>&>(at(stage))); });
+    set_.visit(stage,
+               [&]<class Stage>(Stage) { f(static_cast<detail::oracle_stage_of<Stage, Optimizer>&>(at(stage))); });
   }
 
   Set set_;
@@ -224,7 +247,7 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
   std::int64_t first_since_drain_ = 0;  // micro-batch
   std::int64_t versions_made_ = 0;      // of every stage's weights, after the first
   double weight_since_update_ = 0;
-  double norm_ = 0;                     // of the last stage where each stage has its own
+  double norm_ = 0;  // of the last stage where each stage has its own
 };
 
 }  // namespace pipewright::inline v0

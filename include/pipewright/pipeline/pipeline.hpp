@@ -18,6 +18,7 @@
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/pipeline/options.hpp>
 #include <pipewright/pipeline/transfers.hpp>
+#include <pipewright/pipeline/verdict_of_update.hpp>
 #include <pipewright/plan/evaluation.hpp>
 #include <pipewright/stage/explain_needs.hpp>
 #include <pipewright/stage/stage_set.hpp>
@@ -53,13 +54,20 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
  public:
   /// Builds this rank's stages and their weights, opens its channels, and makes sure that all ranks mean the same. Throws
   /// error where plan, stages, endpoint and options do not fit together.
-  pipeline_of(plan_view plan, Set const& set, Transport& here, Optimizer with, pipeline_options options, Observer& watched_by)
-      : plan_{plan}, here_{here}, optimizer_{std::move(with)}, options_{std::move(options)}, observer_{watched_by}, rank_{here.rank()},
-        evaluation_{checked(set)}, training_{plan_, rank_}, evaluating_{evaluation_.view(), rank_} {
+  pipeline_of(plan_view plan, Set const& set, Transport& here, Optimizer with, pipeline_options options,
+              Observer& watched_by)
+      : plan_{plan},
+        here_{here},
+        optimizer_{std::move(with)},
+        options_{std::move(options)},
+        observer_{watched_by},
+        rank_{here.rank()},
+        evaluation_{checked(set)},
+        training_{plan_, rank_},
+        evaluating_{evaluation_.view(), rank_} {
     cell_of_stage_.resize(static_cast<std::size_t>(plan.stages()));
     for (int s = 0; s < plan.stages(); ++s)
-      if (plan.rank_of_stage[s] == rank_)
-        set.visit(s, [&]<class S>(S&& made) { build(s, std::forward<S>(made)); });
+      if (plan.rank_of_stage[s] == rank_) set.visit(s, [&]<class S>(S&& made) { build(s, std::forward<S>(made)); });
     for (auto const& c : cells_) link(*c);
     exchange_ = std::make_unique<detail::step_exchange>(plan_, rank_, cells_, options_);
     copies_ = plan.weight_buffers[rank_];
@@ -67,7 +75,8 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     losses_.resize(static_cast<std::size_t>(plan.facts.micro_batches));
     weight_of_update_.resize(static_cast<std::size_t>(exchange_window(plan_.weights, plan_.facts)) + 1);
     here_.agree(detail::digest_of(plan_, options_));
-    if constexpr (requires { here_.locate(std::function<std::string()>()); }) here_.locate([this] { return place_of(now_); });
+    if constexpr (requires { here_.locate(std::function<std::string()>()); })
+      here_.locate([this] { return place_of(now_); });
   }
   pipeline_of(pipeline_of const&) = delete;
   pipeline_of& operator=(pipeline_of const&) = delete;
@@ -156,7 +165,9 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       sum += l.value;
       weight += l.weight;
     }
-    r.loss = options_.scale == loss_scale::mean ? sum / static_cast<double>(losses_.size()) : options_.scale == loss_scale::sum ? sum : sum / weight;
+    r.loss = options_.scale == loss_scale::mean  ? sum / static_cast<double>(losses_.size())
+             : options_.scale == loss_scale::sum ? sum
+                                                 : sum / weight;
     return r;
   }
 
@@ -198,18 +209,9 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
 
   template<class S> void build(int index, S&& made) {
     using stage_type = std::remove_cvref_t<S>;
-    if (index + 1 == plan_.stages()) {
-      if constexpr (!loss_stage<stage_type>)
-        if (plan_.backward != backward_form::none)
-          throw error("stage " + std::to_string(index) + ", the last, is no loss stage; training ends in one (forward(context, weights, input, target, saved) -> loss)");
-    }
-    recompute_mode const mode = recompute_mode_of<stage_type>();
-    if (plan_.backward != backward_form::none && mode != recompute_mode::never && mode != plan_.wants.recompute)
-      throw error("stage " + std::to_string(index) + " is marked to be recomputed, but the plan has no such action; make the plan with needs{.recompute = ...} of the same mode");
-    if (plan_.backward == backward_form::split && !split_backward_stage<stage_type>)
-      throw error("schedule " + std::string(plan_.schedule) + " runs the halves of backward apart, but stage " + std::to_string(index) +
-                  " has no backward_input and backward_weight; add them or choose a schedule with a full backward");
-    cells_.push_back(std::make_unique<detail::cell<stage_type, Optimizer>>(std::forward<S>(made), index, plan_, evaluation_.view(), rank_, options_.seed));
+    detail::check_stage<stage_type>(plan_, index);
+    cells_.push_back(std::make_unique<detail::cell<stage_type, Optimizer>>(std::forward<S>(made), index, plan_,
+                                                                           evaluation_.view(), rank_, options_.seed));
     cell_of_stage_[static_cast<std::size_t>(index)] = cells_.back().get();
   }
 
@@ -220,17 +222,23 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       c.next_here = cell_of_stage_[static_cast<std::size_t>(c.stage) + 1];
       if (c.next_here) c.next_here->previous_here = &c;
     }
-    for (detail::slot_ring const* ring : {&c.output, c.stage > 0 && plan_.rank_of_stage[c.stage - 1] != rank_ ? &c.input_gradient : &c.output})
+    for (detail::slot_ring const* ring :
+         {&c.output, c.stage > 0 && plan_.rank_of_stage[c.stage - 1] != rank_ ? &c.input_gradient : &c.output})
       if (!ring->slots.empty() && ring->slots.front().value.type == nullptr)
-        throw error("stage " + std::to_string(c.stage) + " hands another rank a value of a type that does not say what it is made of; give the type a member for_each_part(visit)");
+        throw error("stage " + std::to_string(c.stage) +
+                    " hands another rank a value of a type that does not say what it is made of; give the type a "
+                    "member for_each_part(visit)");
   }
 
   template<class Batch> void attach(Batch& batch) {
     if constexpr (explain_batch<Batch, Set>()) {
       batch_ = const_cast<std::remove_const_t<Batch>*>(&batch);
-      ask_input_ = [](void* b, int m, void* slot) { static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot)); };
+      ask_input_ = [](void* b, int m, void* slot) {
+        static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot));
+      };
       ask_target_ = [](void* b, int m, void* slot) {
-        if constexpr (requires { typename Set::last::target; }) static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
+        if constexpr (requires { typename Set::last::target; })
+          static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
       };
     }
   }
@@ -239,13 +247,15 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     for (;;) switch (advance()) {
         case progress::ran: break;
         case progress::done: return;
-        case progress::blocked:
-          try {
-            here_.wait(waited_for_);
-          } catch (std::exception const& e) {
-            fail(now_, e.what());
-          }
+        case progress::blocked: await();
       }
+  }
+  void await() {
+    try {
+      here_.wait(waited_for_);
+    } catch (std::exception const& e) {
+      fail(now_, e.what());
+    }
   }
 
   detail::cell_base& cell_at(int stage) { return *cell_of_stage_[static_cast<std::size_t>(stage)]; }
@@ -270,10 +280,18 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     int const m = a.micro_batch, in_batch = m % plan_.facts.micro_batches;
     detail::cell_base& c = cell_at(a.stage);
     bool const training = cursor_ == &training_ && plan_.backward != backward_form::none;
-    stage_context context{.rank = rank_, .stage = a.stage, .layer = c.first_layer, .micro_batch = in_batch, .step = step_ - 1 - cursor_->batches_since(m),
-                          .training = training, .seed = options_.seed};
-    auto const address = [&](detail::slot_ring& ring) { return ring.slots.empty() ? nullptr : ring.of(m).value.object; };
-    detail::work w{&context, m, physical(in.version), 0, address(c.input), nullptr, nullptr, address(c.output_gradient), nullptr};
+    stage_context context{.rank = rank_,
+                          .stage = a.stage,
+                          .layer = c.first_layer,
+                          .micro_batch = in_batch,
+                          .step = step_ - 1 - cursor_->batches_since(m),
+                          .training = training,
+                          .seed = options_.seed};
+    auto const address = [&](detail::slot_ring& ring) {
+      return ring.slots.empty() ? nullptr : ring.of(m).value.object;
+    };
+    detail::work w{&context, m,       physical(in.version),       0,      address(c.input),
+                   nullptr,  nullptr, address(c.output_gradient), nullptr};
     if (a.what == kind::forward || a.what == kind::recompute) {
       if (c.stage == 0 && a.what == kind::forward) ask_input_(batch_, in_batch, address(c.input));
       if (c.has_loss) {
@@ -295,11 +313,13 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     else if (a.what == kind::backward_input) c.backward_input(w);
     else c.backward_weight(w);
     if (c.has_loss && gives_input_gradient(a.what))
-      weight_of_update_[static_cast<std::size_t>(update_index) % weight_of_update_.size()] += c.losses[static_cast<std::size_t>(m) % c.losses.size()].weight;
+      weight_of_update_[static_cast<std::size_t>(update_index) % weight_of_update_.size()] +=
+          c.losses[static_cast<std::size_t>(m) % c.losses.size()].weight;
   }
 
   double& loss_weight(action a) {
-    return weight_of_update_[static_cast<std::size_t>(a.micro_batch / plan_.update_interval()) % weight_of_update_.size()];
+    return weight_of_update_[static_cast<std::size_t>(a.micro_batch / plan_.update_interval()) %
+                             weight_of_update_.size()];
   }
 
   void update(instruction const in) {
@@ -307,20 +327,15 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     detail::cell_base& c = cell_at(a.stage);
     int const index = a.micro_batch / plan_.update_interval(), gradient = index % c.depths.gradients;
     detail::update_verdict verdict = exchange_->conclude(index, loss_weight(a));
-    double scale = options_.scale == loss_scale::mean ? 1.0 / (static_cast<double>(plan_.update_interval()) * options_.accumulate)
-        : options_.scale == loss_scale::sum         ? 1.0
-                                                    : 1.0 / verdict.weight;
-    if (options_.clip_over == clip_scope::stage && (options_.clip > 0 || options_.non_finite != on_non_finite::ignore)) {
+    if (detail::judges_by_stage(options_)) {
       double squares = 0;
-      for (detail::parameter_record const& p : c.parameters) squares += p.on->squares(p.gradients[static_cast<std::size_t>(gradient)], p.size);
+      for (detail::parameter_record const& p : c.parameters)
+        squares += p.on->squares(p.gradients[static_cast<std::size_t>(gradient)], p.size);
       verdict.norm = std::sqrt(squares);
       verdict.bad_stage = std::isfinite(squares) ? -1 : c.stage;
     }
-    norm_ = verdict.norm * scale;
-    if (options_.clip > 0) scale *= std::min(1.0, options_.clip / (norm_ + 1e-6));
-    bool const finite = options_.non_finite == on_non_finite::ignore || verdict.bad_stage < 0;
-    if (!finite && options_.non_finite == on_non_finite::stop)
-      throw error("the gradient of stage " + std::to_string(verdict.bad_stage) + " is not finite; no weights have changed by this update");
+    auto const [scale, norm, finite] = detail::judge(options_, verdict, plan_.update_interval());
+    norm_ = norm;
     int const newest = physical(in.version - 1), fresh = physical(in.version);
     if (finite) c.update(&optimizer_, {.number = ++c.applied, .gradient_scale = scale}, newest, fresh, gradient);
     else c.keep(newest, fresh);
@@ -338,8 +353,8 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   int physical(int version) const { return static_cast<int>((base_ + version) % copies_); }
 
   std::string place_of(action a) const {
-    return "rank " + std::to_string(rank_) + ", stage " + std::to_string(a.stage) + ", micro-batch " + std::to_string(a.micro_batch) +
-        ", action " + std::string(action_text(a).view());
+    return "rank " + std::to_string(rank_) + ", stage " + std::to_string(a.stage) + ", micro-batch " +
+           std::to_string(a.micro_batch) + ", action " + std::string(action_text(a).view());
   }
   [[noreturn]] void fail(action a, std::string const& why) {
     std::string text = place_of(a) + ":";
@@ -364,12 +379,12 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   std::optional<detail::rank_transfers<Transport>> transfers_;
   int copies_ = 1;  // of weights
 
-  bool begun_ = false;              // the observer has heard of it
-  action now_{};                    // what the rank is at, for errors
+  bool begun_ = false;  // the observer has heard of it
+  action now_{};        // what the rank is at, for errors
   ticket waited_for_{};
-  std::int64_t base_ = 0;           // updates before this plan's version 0
-  std::int64_t step_ = 0;           // steps begun
-  std::int64_t applied_ = 0;        // updates that changed the weights
+  std::int64_t base_ = 0;     // updates before this plan's version 0
+  std::int64_t step_ = 0;     // steps begun
+  std::int64_t applied_ = 0;  // updates that changed the weights
   double norm_ = 0;
   std::vector<loss> losses_;
   std::vector<double> weight_of_update_;
@@ -386,13 +401,18 @@ inline no_observer nobody;
 /// Makes a rank's pipeline: `auto training = pw::pipeline(plan, stages, here, pw::sgd{.rate = 0.1});`. `stages` is a stage set
 /// or a Hana tuple of stages.
 template<class Stages, class Transport, class Optimizer, class Observer = no_observer>
-auto pipeline(plan_view plan, Stages stages, Transport& here, Optimizer with, pipeline_options options = {}, Observer& watched_by = detail::nobody) {
-  static_assert(optimizer<Optimizer>, "pipewright: an optimizer has static states and update(optimizer_step, parameter_options, newest, gradient, fresh, states); "
-                                      "take sgd or adam, or write those two");
-  static_assert(observer<Observer>, "pipewright: an observer has before(event) and after(event); take recorder, or write those two");
+auto pipeline(plan_view plan, Stages stages, Transport& here, Optimizer with, pipeline_options options = {},
+              Observer& watched_by = detail::nobody) {
+  static_assert(optimizer<Optimizer>,
+                "pipewright: an optimizer has static states and update(optimizer_step, parameter_options, newest, "
+                "gradient, fresh, states); "
+                "take sgd or adam, or write those two");
+  static_assert(observer<Observer>,
+                "pipewright: an observer has before(event) and after(event); take recorder, or write those two");
   auto const set = as_stage_set(std::move(stages));
   if constexpr (explain_transport<Transport>() && optimizer<Optimizer> && observer<Observer>)
-    return pipeline_of<std::remove_const_t<decltype(set)>, Transport, Optimizer, Observer>(plan, set, here, std::move(with), std::move(options), watched_by);
+    return pipeline_of<std::remove_const_t<decltype(set)>, Transport, Optimizer, Observer>(
+        plan, set, here, std::move(with), std::move(options), watched_by);
 }
 
 }  // namespace pipewright::inline v0

@@ -15,7 +15,8 @@ namespace pipewright::inline v0::detail {
 template<transport Transport> class rank_transfers {
  public:
   /// Opens the rank's channels. Cells (by stage, null where a stage stands elsewhere) and exchange outlive this.
-  rank_transfers(plan_view const& plan, Transport& here, std::vector<cell_base*> const& cell_of_stage, step_exchange& exchange)
+  rank_transfers(plan_view const& plan, Transport& here, std::vector<cell_base*> const& cell_of_stage,
+                 step_exchange& exchange)
       : here_{here}, cell_of_stage_{cell_of_stage}, exchange_{exchange}, channels_{channels_of(plan)} {
     handles_.assign(static_cast<std::size_t>(channels_.count()), -1);
     for (int c = 0; c < channels_.count(); ++c)
@@ -94,7 +95,9 @@ template<transport Transport> class rank_transfers {
     if (gives_input_gradient(a.what)) return written(cell_at(a.stage).input_gradient, a.micro_batch);
     return nullptr;
   }
-  static slot_ring::slot* written(slot_ring& ring, int micro_batch) { return ring.slots.empty() ? nullptr : &ring.of(micro_batch); }
+  static slot_ring::slot* written(slot_ring& ring, int micro_batch) {
+    return ring.slots.empty() ? nullptr : &ring.of(micro_batch);
+  }
 
   Transport& here_;
   std::vector<cell_base*> const& cell_of_stage_;

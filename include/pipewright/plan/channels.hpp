@@ -10,7 +10,10 @@ namespace pipewright::inline v0 {
 class channel_table {
  public:
   constexpr channel_table(int ranks, int stages, int const* rank_of_stage, needs wants)
-      : rank_of_stage_{rank_of_stage}, stages_{stages}, boundaries_(static_cast<std::size_t>(2 * stages)), into_{boundaries_.data()},
+      : rank_of_stage_{rank_of_stage},
+        stages_{stages},
+        boundaries_(static_cast<std::size_t>(2 * stages)),
+        into_{boundaries_.data()},
         facts_from_(static_cast<std::size_t>(ranks)),
         verdict_to_(static_cast<std::size_t>(ranks)),
         newest_from_(static_cast<std::size_t>(ranks)),
@@ -23,7 +26,8 @@ class channel_table {
     }
     if (wants.tied()) {
       tied_up_ = find_or_add(rank_of_stage[wants.tied_first], rank_of_stage[wants.tied_second], traffic::tied_gradient);
-      tied_down_ = find_or_add(rank_of_stage[wants.tied_second], rank_of_stage[wants.tied_first], traffic::tied_gradient);
+      tied_down_ =
+          find_or_add(rank_of_stage[wants.tied_second], rank_of_stage[wants.tied_first], traffic::tied_gradient);
     }
     if (wants.step_facts)
       for (int r = 0; r < ranks; ++r) {

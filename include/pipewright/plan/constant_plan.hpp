@@ -9,20 +9,33 @@ namespace pipewright::inline v0 {
 /// Carries an illegal constant shape into the compiler's message: the rule and the nearest legal shape.
 template<shape_rule Broken, int NearestRanks, int NearestMicroBatches, int NearestChunks, int NearestGroup>
 struct SHAPE_IS_ILLEGAL {
-  static_assert(Broken != shape_rule::at_least_one, "pipewright: ranks, micro-batches and batches are at least 1, chunks and group not negative; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
-  static_assert(Broken != shape_rule::too_large, "pipewright: a plan holds at most 65535 stages and 67108864 micro-batches; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
-  static_assert(Broken != shape_rule::one_chunk, "pipewright: this schedule holds one chunk a rank; for more choose interleaved");
-  static_assert(Broken != shape_rule::chunks_of_the_type, "pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V");
-  static_assert(Broken != shape_rule::two_chunks_or_more, "pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush");
-  static_assert(Broken != shape_rule::group_fits, "pipewright: interleaved needs a micro-batch group G >= P with M mod G = 0 or M mod G >= P, and G = M where M < P; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
-  static_assert(Broken != shape_rule::micro_batches_fill_the_pipeline, "pipewright: 2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do not exist yet; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
-  static_assert(Broken != shape_rule::batches_only_in_a_stream, "pipewright: a synchronous plan holds one batch; only asynchronous schedules have several");
+  static_assert(Broken != shape_rule::at_least_one,
+                "pipewright: ranks, micro-batches and batches are at least 1, chunks and group not negative; the "
+                "arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
+  static_assert(Broken != shape_rule::too_large,
+                "pipewright: a plan holds at most 65535 stages and 67108864 micro-batches; the arguments of "
+                "SHAPE_IS_ILLEGAL are the nearest legal shape");
+  static_assert(Broken != shape_rule::one_chunk,
+                "pipewright: this schedule holds one chunk a rank; for more choose interleaved");
+  static_assert(Broken != shape_rule::chunks_of_the_type,
+                "pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V");
+  static_assert(Broken != shape_rule::two_chunks_or_more,
+                "pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush");
+  static_assert(Broken != shape_rule::group_fits,
+                "pipewright: interleaved needs a micro-batch group G >= P with M mod G = 0 or M mod G >= P, and G = M "
+                "where M < P; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
+  static_assert(Broken != shape_rule::micro_batches_fill_the_pipeline,
+                "pipewright: 2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do "
+                "not exist yet; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
+  static_assert(Broken != shape_rule::batches_only_in_a_stream,
+                "pipewright: a synchronous plan holds one batch; only asynchronous schedules have several");
 };
 
 /// Carries a broken constant schedule into the compiler's message: rule, rank, position and action.
 template<rule Broken, int Rank, int Position, kind What, int Stage, int MicroBatch> struct SCHEDULE_IS_MALFORMED {
   static_assert(Broken == rule::none,
-                "pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, position and action");
+                "pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, "
+                "position and action");
 };
 
 namespace detail {
@@ -110,24 +123,31 @@ template<class P, shape S, needs Wants> constexpr auto proven_plan() {
     constexpr shape_fault unfit = check_shape<P>(facts);
     constexpr bool as_stream = is_stream(P::weights) && S.batches == 1;
     if constexpr (!unfit.ok()) {
-      static_assert(sizeof(SHAPE_IS_ILLEGAL<unfit.broken, unfit.nearest.ranks, unfit.nearest.micro_batches, unfit.nearest.chunks, unfit.nearest.group>) > 0);
+      static_assert(sizeof(SHAPE_IS_ILLEGAL<unfit.broken, unfit.nearest.ranks, unfit.nearest.micro_batches,
+                                            unfit.nearest.chunks, unfit.nearest.group>) > 0);
       return no_plan{};
     } else if constexpr (refuses<P>(Wants)) {
-      static_assert(!refuses<P>(Wants), "pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update without stopping the pipeline; clip per stage, copy the tied weight, or choose flush, 2bw or 1f1b-vsync");
+      static_assert(!refuses<P>(Wants),
+                    "pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before "
+                    "every update without stopping the pipeline; clip per stage, copy the tied weight, or choose "
+                    "flush, 2bw or 1f1b-vsync");
       return no_plan{};
     } else if constexpr (!ties_fit(Wants, facts.stages())) {
-      static_assert(ties_fit(Wants, facts.stages()), "pipewright: needs ties two stages of the plan, the earlier one first");
+      static_assert(ties_fit(Wants, facts.stages()),
+                    "pipewright: needs ties two stages of the plan, the earlier one first");
       return no_plan{};
     } else {
       using tables = constant_tables<P, facts, Wants, as_stream>;
       constexpr verdict made = tables::made;
       if constexpr (!made.ok()) {
-        static_assert(sizeof(SCHEDULE_IS_MALFORMED<made.broken, made.rank, made.position, made.at.what, made.at.stage, made.at.micro_batch>) > 0);
+        static_assert(sizeof(SCHEDULE_IS_MALFORMED<made.broken, made.rank, made.position, made.at.what, made.at.stage,
+                                                   made.at.micro_batch>) > 0);
         return no_plan{};
       } else {
         constexpr verdict found = tables::proven();
         if constexpr (!found.ok()) {
-          static_assert(sizeof(SCHEDULE_IS_MALFORMED<found.broken, found.rank, found.position, found.at.what, found.at.stage, found.at.micro_batch>) > 0);
+          static_assert(sizeof(SCHEDULE_IS_MALFORMED<found.broken, found.rank, found.position, found.at.what,
+                                                     found.at.stage, found.at.micro_batch>) > 0);
           return no_plan{};
         } else {
           return constant_plan<tables>{};

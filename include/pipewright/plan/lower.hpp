@@ -13,7 +13,8 @@ namespace detail {
 /// place, channels keeping their order. Posting earlier and waiting later than a blocking receive only removes waits,
 /// so what was free of deadlock stays so (and verify runs it all the same).
 constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, channel_table const& channels) {
-  std::size_t const stages = static_cast<std::size_t>(s.stages()), total = static_cast<std::size_t>(s.total_micro_batches());
+  std::size_t const stages = static_cast<std::size_t>(s.stages()),
+                    total = static_cast<std::size_t>(s.total_micro_batches());
   block<std::int32_t> forward_at(stages * total), backward_at(stages * total);
   std::int32_t *const forwards = forward_at.data(), *const backwards = backward_at.data();
   int longest = 0, most = 0;
@@ -28,7 +29,8 @@ constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, chann
     longest = n > longest ? n : longest;
     most = in > most ? in : most;
   }
-  block<std::int32_t> newest(static_cast<std::size_t>(channels.count()) + 1), places(static_cast<std::size_t>(longest) + 2);
+  block<std::int32_t> newest(static_cast<std::size_t>(channels.count()) + 1),
+      places(static_cast<std::size_t>(longest) + 2);
   std::int32_t *const next_in_channel = newest.data(), *const place = places.data();
   block<arrival> sorted(static_cast<std::size_t>(most));
   arrival* const to = sorted.data();
@@ -43,7 +45,8 @@ constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, chann
       std::int32_t const consumed = (of_forward ? forwards : backwards)[a.stage * total + a.micro_batch];
       std::int32_t& before = in[i].before;
       if (consumed < before) before = consumed;
-      std::int32_t& later = next_in_channel[of_forward ? channels.activations_into(a.stage) : channels.gradients_into(a.stage)];
+      std::int32_t& later =
+          next_in_channel[of_forward ? channels.activations_into(a.stage) : channels.gradients_into(a.stage)];
       if (later >= 0) {
         std::int32_t& next = in[later].before;
         if (consumed < next) next = consumed;
@@ -63,7 +66,8 @@ constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, chann
 
 /// How many instructions all programs of a plan have together.
 constexpr std::size_t program_size(plan_view const& p) {
-  std::size_t const total = static_cast<std::size_t>(p.facts.total_micro_batches()), stages = static_cast<std::size_t>(p.stages());
+  std::size_t const total = static_cast<std::size_t>(p.facts.total_micro_batches()),
+                    stages = static_cast<std::size_t>(p.stages());
   bool const trains = p.backward != backward_form::none;
   std::size_t size = stages * total * (!trains ? 1 : p.backward == backward_form::full ? 2 : 3);
   for (std::size_t s = 1; s < stages; ++s)
@@ -80,9 +84,15 @@ constexpr std::size_t program_size(plan_view const& p) {
 class program_writer {
  public:
   constexpr program_writer(plan_view const& facts, int rank, int const* first_stage_of_rank, instruction* into)
-      : plan_{facts}, rank_{rank}, stages_{facts.stages()}, interval_{facts.update_interval()},
-        batches_{facts.backward == backward_form::none ? 0 : facts.facts.total_micro_batches() / facts.update_interval()},
-        first_stage_of_rank_{first_stage_of_rank}, next_{into}, left_(static_cast<std::size_t>(batches_)) {
+      : plan_{facts},
+        rank_{rank},
+        stages_{facts.stages()},
+        interval_{facts.update_interval()},
+        batches_{facts.backward == backward_form::none ? 0
+                                                       : facts.facts.total_micro_batches() / facts.update_interval()},
+        first_stage_of_rank_{first_stage_of_rank},
+        next_{into},
+        left_(static_cast<std::size_t>(batches_)) {
     for (int s = 0; s < stages_; ++s) held_ += here(s);
     own_ = block<int>(static_cast<std::size_t>(held_));
     for (int s = 0, i = 0; s < stages_; ++s)
@@ -100,32 +110,42 @@ class program_writer {
       int const s = a.stage;
       for (; in != in_end && in->before <= at; ++in) {
         action const& c = in->consumer;
-        *next_++ = {{c.what == kind::forward ? kind::post_forward : kind::post_backward, false, c.stage, c.micro_batch}, 0};
+        *next_++ = {{c.what == kind::forward ? kind::post_forward : kind::post_backward, false, c.stage, c.micro_batch},
+                    0};
       }
-      int const version = plan_.weights == weight_rule::synchronous ? 0 : version_read(plan_.weights, plan_.facts, rank_, a.micro_batch);
+      int const version = plan_.weights == weight_rule::synchronous
+                              ? 0
+                              : version_read(plan_.weights, plan_.facts, rank_, a.micro_batch);
       if (a.what == kind::forward) {
         while (updated_ < version && updated_ < exchanged_) finish_update();
         if (s > 0 && rank_of[s - 1] != rank_) *next_++ = {{kind::wait_forward, false, a.stage, a.micro_batch}, 0};
         *next_++ = {a, version};
-        if (s + 1 < stages_ && rank_of[s + 1] != rank_) *next_++ = {{kind::send_forward, false, a.stage, a.micro_batch}, 0};
+        if (s + 1 < stages_ && rank_of[s + 1] != rank_)
+          *next_++ = {{kind::send_forward, false, a.stage, a.micro_batch}, 0};
         continue;
       }
       bool const gives_input = a.what != kind::backward_weight;
       if (gives_input) {
-        if (s + 1 < stages_ && rank_of[s + 1] != rank_) *next_++ = {{kind::wait_backward, false, a.stage, a.micro_batch}, 0};
-        if (plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, a.micro_batch))
+        if (s + 1 < stages_ && rank_of[s + 1] != rank_)
+          *next_++ = {{kind::wait_backward, false, a.stage, a.micro_batch}, 0};
+        if (plan_.wants.recompute != recompute_mode::never &&
+            is_recomputed(plan_.wants.recompute, plan_.facts, a.micro_batch))
           put(kind::recompute, s, a.micro_batch, version);
       }
       *next_++ = {a, version};
-      if (gives_input && s > 0 && rank_of[s - 1] != rank_) *next_++ = {{kind::send_backward, false, a.stage, a.micro_batch}, 0};
-      if (a.what != kind::backward_input && --left_[static_cast<std::size_t>(a.micro_batch / interval_)] == 0) begin_update();
+      if (gives_input && s > 0 && rank_of[s - 1] != rank_)
+        *next_++ = {{kind::send_backward, false, a.stage, a.micro_batch}, 0};
+      if (a.what != kind::backward_input && --left_[static_cast<std::size_t>(a.micro_batch / interval_)] == 0)
+        begin_update();
     }
     while (updated_ < exchanged_) finish_update();
     return next_;
   }
 
  private:
-  constexpr void put(kind what, int stage, int micro_batch, int version = 0) { *next_++ = {make_action(what, stage, micro_batch), version}; }
+  constexpr void put(kind what, int stage, int micro_batch, int version = 0) {
+    *next_++ = {make_action(what, stage, micro_batch), version};
+  }
   constexpr bool here(int stage) const { return plan_.rank_of_stage[stage] == rank_; }
   constexpr int root() const { return plan_.rank_of_stage[0]; }
   constexpr bool exchanges() const { return plan_.wants.step_facts || plan_.wants.tied(); }
@@ -190,11 +210,11 @@ class program_writer {
   int rank_, stages_, interval_, batches_;
   int const* first_stage_of_rank_;
   instruction* next_;
-  block<int> own_;      // the rank's stages
-  int held_ = 0;        // how many
-  block<int> left_;     // weight gradients a batch still lacks on this rank
-  int exchanged_ = 0;   // batches whose gradients are complete here
-  int updated_ = 0;     // batches whose update is done here
+  block<int> own_;     // the rank's stages
+  int held_ = 0;       // how many
+  block<int> left_;    // weight gradients a batch still lacks on this rank
+  int exchanged_ = 0;  // batches whose gradients are complete here
+  int updated_ = 0;    // batches whose update is done here
 };
 
 }  // namespace detail

@@ -8,7 +8,16 @@
 namespace pipewright::inline v0 {
 
 /// The buffers of a stage, in the order of slot_depths.
-enum class ring : std::uint8_t { input, saved, recomputed, last_saved, output, output_gradient, input_gradient, gradients };
+enum class ring : std::uint8_t {
+  input,
+  saved,
+  recomputed,
+  last_saved,
+  output,
+  output_gradient,
+  input_gradient,
+  gradients
+};
 inline constexpr int rings_of_a_stage = 8;
 
 /// Calls touch.begin(ring, stage, key) and touch.end(ring, stage, key) for every buffer whose life an instruction begins or
@@ -18,12 +27,14 @@ constexpr void for_each_lifetime(plan_view const& p, int rank, action const& a, 
   if (a.what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
     if (a.what == kind::post_forward || a.what == kind::receive_forward) touch.begin(ring::input, s, m);
     else if (a.what == kind::send_forward) touch.end(ring::output, s, m);
-    else if (a.what == kind::post_backward || a.what == kind::receive_backward) touch.begin(ring::output_gradient, s, m);
+    else if (a.what == kind::post_backward || a.what == kind::receive_backward)
+      touch.begin(ring::output_gradient, s, m);
     else if (a.what == kind::send_backward) touch.end(ring::input_gradient, s, m);
     else if (a.what == kind::update) touch.end(ring::gradients, s, m / p.update_interval());
     return;
   }
-  bool const is_last = s + 1 == p.stages(), recomputes = p.wants.recompute != recompute_mode::never && p.backward != backward_form::none;
+  bool const is_last = s + 1 == p.stages(),
+             recomputes = p.wants.recompute != recompute_mode::never && p.backward != backward_form::none;
   bool const again = recomputes && is_recomputed(p.wants.recompute, p.facts, m);
   if (a.what == kind::forward) {
     if (s == 0) touch.begin(ring::input, s, m);
@@ -66,9 +77,12 @@ class ring_meters {
 
  public:
   constexpr ring_meters(int stages, int keys)
-      : keys_{keys}, live_(static_cast<std::size_t>(stages) * rings_of_a_stage * static_cast<std::size_t>(keys)),
-        meters_(static_cast<std::size_t>(stages) * rings_of_a_stage), meters_data_{meters_.data()} {
-    for (int i = 0; i < stages * rings_of_a_stage; ++i) meters_data_[i] = {keys, -1, 0, live_.data() + static_cast<std::size_t>(i) * static_cast<std::size_t>(keys)};
+      : keys_{keys},
+        live_(static_cast<std::size_t>(stages) * rings_of_a_stage * static_cast<std::size_t>(keys)),
+        meters_(static_cast<std::size_t>(stages) * rings_of_a_stage),
+        meters_data_{meters_.data()} {
+    for (int i = 0; i < stages * rings_of_a_stage; ++i)
+      meters_data_[i] = {keys, -1, 0, live_.data() + static_cast<std::size_t>(i) * static_cast<std::size_t>(keys)};
   }
 
   constexpr void begin(ring which, int stage, int key) {
@@ -90,7 +104,9 @@ class ring_meters {
       m.high = -1;
     }
   }
-  constexpr int depth(ring which, int stage) const { return meters_data_[stage * rings_of_a_stage + static_cast<int>(which)].depth; }
+  constexpr int depth(ring which, int stage) const {
+    return meters_data_[stage * rings_of_a_stage + static_cast<int>(which)].depth;
+  }
 
  private:
   int keys_;
@@ -114,9 +130,9 @@ constexpr block<slot_depths> plan_slots(plan_view const& p) {
   for (int s = 0; s < stages; ++s) {
     auto depth = [&](ring which) { return meters.depth(which, s); };
     auto doubled = [&](ring which) { return depth(which) == 0 ? 0 : std::min(std::max(depth(which), 2), total); };
-    result[static_cast<std::size_t>(s)] = {depth(ring::input), depth(ring::saved), depth(ring::recomputed), depth(ring::last_saved),
-                                           doubled(ring::output), depth(ring::output_gradient), doubled(ring::input_gradient),
-                                           depth(ring::gradients)};
+    result[static_cast<std::size_t>(s)] = {
+        depth(ring::input),    depth(ring::saved),           depth(ring::recomputed),       depth(ring::last_saved),
+        doubled(ring::output), depth(ring::output_gradient), doubled(ring::input_gradient), depth(ring::gradients)};
   }
   return result;
 }

@@ -11,7 +11,8 @@ namespace pipewright::inline v0 {
 /// the first are kept, one more than a complete order has: check_complete finds among them what is wrong. Linear.
 template<schedule_policy P> constexpr rows<action> orders_of(shape s) {
   constexpr std::size_t each = P::backward == backward_form::none ? 1 : P::backward == backward_form::full ? 2 : 3;
-  rows<action> result(s.ranks, each * static_cast<std::size_t>(s.stages()) * static_cast<std::size_t>(s.total_micro_batches()) + 1);
+  rows<action> result(
+      s.ranks, each * static_cast<std::size_t>(s.stages()) * static_cast<std::size_t>(s.total_micro_batches()) + 1);
   action *next = result.items.data(), *const end = next + result.items.size();
   for (int r = 0; r < s.ranks; ++r) {
     P::order(s, r, [&](action const& a) {
@@ -42,16 +43,22 @@ constexpr verdict check_complete(rows_view<action> orders, shape s, int const* r
       if (!is_compute(a.what) || a.what == kind::recompute) continue;
       if (a.stage >= stages || a.micro_batch < 0 || a.micro_batch >= total) return {rule::complete, r, at, a};
       if (rank_of_stage[a.stage] != r) return {rule::placement, r, at, a};
-      unsigned char& seen = done[static_cast<std::size_t>(a.stage) * static_cast<std::size_t>(total) + static_cast<std::size_t>(a.micro_batch)];
+      unsigned char& seen = done[static_cast<std::size_t>(a.stage) * static_cast<std::size_t>(total) +
+                                 static_cast<std::size_t>(a.micro_batch)];
       unsigned char const needs = a.what == kind::forward ? 0 : a.what == kind::backward_weight ? f | i : f;
-      unsigned char const gives = a.what == kind::forward ? f : a.what == kind::backward ? i | w : a.what == kind::backward_input ? i : w;
+      unsigned char const gives = a.what == kind::forward          ? f
+                                  : a.what == kind::backward       ? i | w
+                                  : a.what == kind::backward_input ? i
+                                                                   : w;
       if (seen != needs || (seen | gives | all) != all) return {rule::complete, r, at, a};
       seen |= gives;
     }
   }
   for (int stage = 0; stage < stages; ++stage)
     for (int m = 0; m < total; ++m)
-      if (unsigned char const seen = done[static_cast<std::size_t>(stage) * static_cast<std::size_t>(total) + static_cast<std::size_t>(m)]; seen != all) {
+      if (unsigned char const seen =
+              done[static_cast<std::size_t>(stage) * static_cast<std::size_t>(total) + static_cast<std::size_t>(m)];
+          seen != all) {
         int const r = rank_of_stage[stage];
         kind const missing = !(seen & f) ? kind::forward : seen & i ? kind::backward_weight : kind::backward;
         return {rule::complete, r, r >= 0 && r < orders.count ? orders.length(r) : 0, make_action(missing, stage, m)};

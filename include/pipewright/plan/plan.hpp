@@ -19,7 +19,11 @@ namespace pipewright::inline v0 {
 namespace detail {
 /// What a plan of P says before it has programs. Evaluation neither exchanges facts nor recomputes.
 template<schedule_policy P> constexpr plan_view facts_of(shape s, needs wants) {
-  return {.schedule = P::name, .facts = s, .weights = P::weights, .backward = P::backward, .wants = P::backward == backward_form::none ? needs{} : wants};
+  return {.schedule = P::name,
+          .facts = s,
+          .weights = P::weights,
+          .backward = P::backward,
+          .wants = P::backward == backward_form::none ? needs{} : wants};
 }
 }  // namespace detail
 
@@ -39,7 +43,8 @@ class dynamic_plan {
 
   /// Steps 2 and 3: lower, slots. `facts` says what the orders are of; its shape is complete and legal, batches included.
   /// The verdict speaks of the orders; where it is not ok, the plan has no programs.
-  static constexpr verdict make(dynamic_plan& plan, plan_view const& facts, block<int> rank_of_stage, rows_view<action> orders) {
+  static constexpr verdict make(dynamic_plan& plan, plan_view const& facts, block<int> rank_of_stage,
+                                rows_view<action> orders) {
     shape const s = facts.facts;
     plan.facts_ = facts;
     plan.rank_of_stage_ = static_cast<block<int>&&>(rank_of_stage);
@@ -47,7 +52,8 @@ class dynamic_plan {
     meeting met = meet(orders, s, plan.rank_of_stage_.data(), facts.backward);
     if (!met.found.ok()) return met.found;
     plan.weight_buffers_ = block<int>(static_cast<std::size_t>(s.ranks));
-    for (int r = 0; r < s.ranks; ++r) plan.weight_buffers_[static_cast<std::size_t>(r)] = version_bound(facts.weights, s, r);
+    for (int r = 0; r < s.ranks; ++r)
+      plan.weight_buffers_[static_cast<std::size_t>(r)] = version_bound(facts.weights, s, r);
     plan.programs_ = lower(orders, static_cast<meeting&&>(met), plan.view());
     plan.slots_ = plan_slots(plan.view());
     return sound;
@@ -83,21 +89,23 @@ class dynamic_plan {
 /// A shape and why it is not legal, in one sentence.
 inline std::string describe(std::string_view schedule, shape s, shape_fault const& fault) {
   auto text = [](shape x, bool grouped, bool batched) {
-    std::string t = "ranks " + std::to_string(x.ranks) + ", micro-batches " + std::to_string(x.micro_batches) + ", chunks " + std::to_string(x.chunks);
+    std::string t = "ranks " + std::to_string(x.ranks) + ", micro-batches " + std::to_string(x.micro_batches) +
+                    ", chunks " + std::to_string(x.chunks);
     if (grouped) t += ", group " + std::to_string(x.group);
     if (batched) t += ", batches " + std::to_string(x.batches);
     return t;
   };
   bool const grouped = s.group != 0 || fault.nearest.group != 0, batched = s.batches != 1 || fault.nearest.batches != 1;
-  return "pipewright: " + std::string(schedule) + " does not run with " + text(s, grouped, batched) + ": " + sentence(fault.broken) +
-      "; the nearest legal shape is " + text(fault.nearest, grouped, batched);
+  return "pipewright: " + std::string(schedule) + " does not run with " + text(s, grouped, batched) + ": " +
+         sentence(fault.broken) + "; the nearest legal shape is " + text(fault.nearest, grouped, batched);
 }
 
 /// A verdict in one sentence: rule, rank, position, action.
 inline std::string describe(std::string_view schedule, verdict const& v) {
   if (v.ok()) return std::string(schedule) + ": " + sentence(v.broken);
-  return "pipewright: schedule " + std::string(schedule) + " is broken: " + sentence(v.broken) + "; rank " + std::to_string(v.rank) +
-      ", position " + std::to_string(v.position) + ", action " + std::string(action_text(v.at).view());
+  return "pipewright: schedule " + std::string(schedule) + " is broken: " + sentence(v.broken) + "; rank " +
+         std::to_string(v.rank) + ", position " + std::to_string(v.position) + ", action " +
+         std::string(action_text(v.at).view());
 }
 
 /// A shape completed by a policy. Throws pipewright::error where it is not legal: the rule and the nearest legal shape.
@@ -114,7 +122,8 @@ template<schedule_policy P> constexpr bool refuses(needs wants) {
   return P::weights == weight_rule::stashing && (wants.step_facts || wants.tied());
 }
 inline constexpr char const* stashing_refuses =
-    "pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update without "
+    "pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update "
+    "without "
     "stopping the pipeline; clip per stage, copy the tied weight, or choose flush, 2bw or 1f1b-vsync";
 
 /// A tie names two stages of the plan, the earlier one first (or one stage, that holds both parameters).
@@ -135,8 +144,9 @@ template<schedule_policy P> constexpr verdict build(dynamic_plan& plan, shape s,
 }
 
 inline std::string ties_do_not_fit(needs wants, int stages) {
-  return "pipewright: needs ties stages " + std::to_string(wants.tied_first) + " and " + std::to_string(wants.tied_second) + ", but the plan has stages 0 to " +
-      std::to_string(stages - 1) + "; name two of them, the earlier one first";
+  return "pipewright: needs ties stages " + std::to_string(wants.tied_first) + " and " +
+         std::to_string(wants.tied_second) + ", but the plan has stages 0 to " + std::to_string(stages - 1) +
+         "; name two of them, the earlier one first";
 }
 
 template<schedule_policy P> dynamic_plan make(shape s, needs wants, bool as_stream) {
@@ -184,11 +194,15 @@ template<class Schedules> dynamic_plan make_by_name(std::string_view name, auto&
 
 /// The same for a schedule named at start-up: `make_plan("flush", {.ranks = 4, .micro_batches = 8})`. The names are those of
 /// a schedule_list, the library's or one's own. (Templates, so that nobody compiles all schedules who names none.)
-template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>) dynamic_plan make_plan(std::string_view name, shape s, needs wants = {}) {
-  return detail::make_by_name<Schedules>(name, [&](auto policy) { return make_plan<typename decltype(policy)::type>(s, wants); });
+template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>)
+dynamic_plan make_plan(std::string_view name, shape s, needs wants = {}) {
+  return detail::make_by_name<Schedules>(
+      name, [&](auto policy) { return make_plan<typename decltype(policy)::type>(s, wants); });
 }
-template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>) dynamic_plan make_unrolled_plan(std::string_view name, shape s, needs wants = {}) {
-  return detail::make_by_name<Schedules>(name, [&](auto policy) { return make_unrolled_plan<typename decltype(policy)::type>(s, wants); });
+template<class Schedules = all_schedules> requires(!schedule_policy<Schedules>)
+dynamic_plan make_unrolled_plan(std::string_view name, shape s, needs wants = {}) {
+  return detail::make_by_name<Schedules>(
+      name, [&](auto policy) { return make_unrolled_plan<typename decltype(policy)::type>(s, wants); });
 }
 
 }  // namespace pipewright::inline v0

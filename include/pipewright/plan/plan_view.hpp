@@ -50,12 +50,12 @@ struct plan_view {
   backward_form backward = backward_form::full;
   needs wants{};
   rows_view<instruction> programs{};
-  int const* rank_of_stage = nullptr;  ///< by stage
-  slot_depths const* slots = nullptr;  ///< by stage
+  int const* rank_of_stage = nullptr;   ///< by stage
+  slot_depths const* slots = nullptr;   ///< by stage
   int const* weight_buffers = nullptr;  ///< by rank: physical copies of its weights; version v stands in copy v mod n
 
   period_marks const* period = nullptr;  ///< by rank, of a stream
-  int period_micro_batches = 0;  ///< 0 for a plan that ends
+  int period_micro_batches = 0;          ///< 0 for a plan that ends
   int period_updates = 0;
 
   constexpr bool is_stream() const { return period_micro_batches != 0; }
@@ -109,7 +109,7 @@ constexpr int exchange_window(weight_rule rule, shape const& s) {
 /// Whether a micro-batch's forward is run a second time.
 constexpr bool is_recomputed(recompute_mode mode, shape const& s, int micro_batch) {
   return mode == recompute_mode::always ||
-      (mode == recompute_mode::except_last && micro_batch % s.micro_batches != s.micro_batches - 1);
+         (mode == recompute_mode::except_last && micro_batch % s.micro_batches != s.micro_batches - 1);
 }
 
 }  // namespace pipewright::inline v0

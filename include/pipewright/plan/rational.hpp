@@ -18,7 +18,9 @@ class rational {
 
   constexpr std::int64_t numerator() const { return numerator_; }
   constexpr std::int64_t denominator() const { return denominator_; }
-  constexpr explicit operator double() const { return static_cast<double>(numerator_) / static_cast<double>(denominator_); }
+  constexpr explicit operator double() const {
+    return static_cast<double>(numerator_) / static_cast<double>(denominator_);
+  }
 
   friend constexpr rational operator+(rational a, rational b) {
     if (a.denominator_ == 1 && b.denominator_ == 1) return add(a.numerator_, b.numerator_);
@@ -47,12 +49,14 @@ class rational {
 
   static constexpr std::int64_t add(std::int64_t a, std::int64_t b) {
     std::int64_t result = 0;
-    if (__builtin_add_overflow(a, b, &result)) throw error("pipewright: an exact time overflowed; simulate with double");
+    if (__builtin_add_overflow(a, b, &result))
+      throw error("pipewright: an exact time overflowed; simulate with double");
     return result;
   }
   static constexpr std::int64_t multiply(std::int64_t a, std::int64_t b) {
     std::int64_t result = 0;
-    if (__builtin_mul_overflow(a, b, &result)) throw error("pipewright: an exact time overflowed; simulate with double");
+    if (__builtin_mul_overflow(a, b, &result))
+      throw error("pipewright: an exact time overflowed; simulate with double");
     return result;
   }
   static constexpr rational reduce(std::int64_t n, std::int64_t d) {

@@ -26,7 +26,8 @@ struct meeting {
 /// partner is there. (PyTorch's lowering has the same rule.) Ranks that cannot run sleep until a producer wakes them, so
 /// the cost is linear in the actions plus sweeps * P / 64. `orders` are complete.
 constexpr meeting meet(rows_view<action> orders, shape s, int const* rank_of_stage, backward_form backward) {
-  std::size_t const stages = static_cast<std::size_t>(s.stages()), total = static_cast<std::size_t>(s.total_micro_batches());
+  std::size_t const stages = static_cast<std::size_t>(s.stages()),
+                    total = static_cast<std::size_t>(s.total_micro_batches());
   int const ranks = s.ranks;
 
   meeting result;
@@ -99,7 +100,8 @@ constexpr meeting meet(rows_view<action> orders, shape s, int const* rank_of_sta
 
 /// The compute orders with blocking sends and receives (SEND_F, RECV_F, SEND_B, RECV_B) where the global order has them:
 /// safe as it stands, even where every transfer blocks. Linear. `met` is feasible.
-constexpr rows<action> rendezvous_table(rows_view<action> orders, meeting const& met, shape s, int const* rank_of_stage) {
+constexpr rows<action> rendezvous_table(rows_view<action> orders, meeting const& met, shape s,
+                                        int const* rank_of_stage) {
   rows<action> table(s.ranks, orders.total() + 2 * met.arrivals.items.size());
   action* next = table.items.data();
   for (int r = 0; r < s.ranks; ++r) {

@@ -25,8 +25,8 @@ template<class T> struct costs {
   T backward_input = 1;
   T backward_weight = 1;
   T recompute = 0;
-  T transfer = 0;  ///< latency of an edge between two ranks; it does not occupy the ranks
-  T occupancy = 0; ///< bytes over bandwidth: how long a transfer occupies its channel before the next one
+  T transfer = 0;   ///< latency of an edge between two ranks; it does not occupy the ranks
+  T occupancy = 0;  ///< bytes over bandwidth: how long a transfer occupies its channel before the next one
   /// By stage, the action times instead of forward / V and so on; empty, or S values each.
   std::vector<T> stage_forward{}, stage_backward_input{}, stage_backward_weight{}, stage_recompute{};
 
@@ -41,7 +41,8 @@ template<class T> struct costs {
       case kind::forward: return pick(stage_forward, forward);
       case kind::backward_input: return pick(stage_backward_input, backward_input);
       case kind::backward_weight: return pick(stage_backward_weight, backward_weight);
-      case kind::backward: return pick(stage_backward_input, backward_input) + pick(stage_backward_weight, backward_weight);
+      case kind::backward:
+        return pick(stage_backward_input, backward_input) + pick(stage_backward_weight, backward_weight);
       case kind::recompute: return pick(stage_recompute, recompute);
       default: return T(0);
     }
@@ -58,16 +59,18 @@ template<class T> struct span_of_time {
 /// When each rank does what: compute actions only.
 template<class T> struct timeline {
   rows<span_of_time<T>> spans;
-  T makespan = 0;         ///< the last end
-  T ideal = 0;            ///< the most work any rank has
-  T longest_rank = 0;     ///< max over ranks of (last end - first begin)
+  T makespan = 0;      ///< the last end
+  T ideal = 0;         ///< the most work any rank has
+  T longest_rank = 0;  ///< max over ranks of (last end - first begin)
 
   /// Bubble over makespan (GPipe's and Zero Bubble's ratio).
   constexpr T bubble_of_makespan() const { return makespan == T(0) ? T(0) : (makespan - ideal) / makespan; }
   /// Bubble over ideal work (Megatron's ratio).
   constexpr T bubble_of_ideal() const { return ideal == T(0) ? T(0) : (makespan - ideal) / ideal; }
   /// Idle part of the longest rank's own span (the zero-bubble papers' metric).
-  constexpr T bubble_of_longest_rank() const { return longest_rank == T(0) ? T(0) : (longest_rank - ideal) / longest_rank; }
+  constexpr T bubble_of_longest_rank() const {
+    return longest_rank == T(0) ? T(0) : (longest_rank - ideal) / longest_rank;
+  }
 };
 
 /// Runs a proven plan that ends in simulated time: each rank its actions in order, each action when what it reads has
@@ -90,7 +93,8 @@ template<class T> constexpr timeline<T> simulate(plan_view const& p, costs<T> co
   std::size_t const boundaries = static_cast<std::size_t>(stages) * total;
   block<T> input_at(boundaries), gradient_at(boundaries);  // when a stage's input and output gradient are there
   block<bool> input_there(boundaries), gradient_there(boundaries);
-  block<T> link_free(static_cast<std::size_t>(channels.count())), latency(link_free.size()), occupancy(link_free.size());
+  block<T> link_free(static_cast<std::size_t>(channels.count())), latency(link_free.size()),
+      occupancy(link_free.size());
   for (int c = 0; c < channels.count(); ++c) {
     latency[static_cast<std::size_t>(c)] = cost.transfer;
     occupancy[static_cast<std::size_t>(c)] = cost.occupancy;
@@ -114,7 +118,8 @@ template<class T> constexpr timeline<T> simulate(plan_view const& p, costs<T> co
     next_span[static_cast<std::size_t>(r)] = first[static_cast<std::size_t>(r)];
     wake(r);
   }
-  auto hand_over = [&](int from_stage, int to_stage, int channel, T const& done, block<T>& when, block<bool>& there, std::size_t key) {
+  auto hand_over = [&](int from_stage, int to_stage, int channel, T const& done, block<T>& when, block<bool>& there,
+                       std::size_t key) {
     T arrives = done;
     if (p.rank_of_stage[from_stage] != p.rank_of_stage[to_stage]) {
       T& free = link_free[static_cast<std::size_t>(channel)];
@@ -151,9 +156,11 @@ template<class T> constexpr timeline<T> simulate(plan_view const& p, costs<T> co
       work[static_cast<std::size_t>(r)] += duration;
       result.spans.items[next_span[static_cast<std::size_t>(r)]++] = {i, begin, now};
       if (i.what.what == kind::forward && s + 1 < stages)
-        hand_over(s, s + 1, channels.of(make_action(kind::send_forward, s, 0)), now, input_at, input_there, key + total);
+        hand_over(s, s + 1, channels.of(make_action(kind::send_forward, s, 0)), now, input_at, input_there,
+                  key + total);
       if (gives_input_gradient(i.what.what) && s > 0)
-        hand_over(s, s - 1, channels.of(make_action(kind::send_backward, s, 0)), now, gradient_at, gradient_there, key - total);
+        hand_over(s, s - 1, channels.of(make_action(kind::send_backward, s, 0)), now, gradient_at, gradient_there,
+                  key - total);
     }
   }
   for (int r = 0; r < ranks; ++r) {

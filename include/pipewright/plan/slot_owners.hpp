@@ -9,11 +9,14 @@ namespace pipewright::inline v0::detail {
 class slot_owners {
  public:
   constexpr explicit slot_owners(plan_view const& p)
-      : rings_count_{p.stages() * rings_of_a_stage}, rings_(static_cast<std::size_t>(rings_count_)), ring_{rings_.data()} {
+      : rings_count_{p.stages() * rings_of_a_stage},
+        rings_(static_cast<std::size_t>(rings_count_)),
+        ring_{rings_.data()} {
     int slots = 0;
     for (int s = 0, i = 0; s < p.stages(); ++s) {
       slot_depths const& d = p.slots[s];
-      for (int const depth : {d.input, d.saved, d.recomputed, d.last_saved, d.output, d.output_gradient, d.input_gradient, d.gradients}) {
+      for (int const depth :
+           {d.input, d.saved, d.recomputed, d.last_saved, d.output, d.output_gradient, d.input_gradient, d.gradients}) {
         ring_[i++].depth = depth;
         slots += depth;
       }

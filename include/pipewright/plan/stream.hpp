@@ -15,7 +15,8 @@ constexpr int period_of(plan_view const& p) {
 
 /// The micro-batch after whose backward the first period begins: every version rule is past its start there.
 constexpr int first_period(plan_view const& p) {
-  int const period = period_of(p), needed = p.facts.ranks - 1 > p.facts.micro_batches ? p.facts.ranks - 1 : p.facts.micro_batches;
+  int const period = period_of(p),
+            needed = p.facts.ranks - 1 > p.facts.micro_batches ? p.facts.ranks - 1 : p.facts.micro_batches;
   return (needed + period - 1) / period * period;
 }
 
@@ -58,7 +59,8 @@ constexpr block<period_marks> find_periods(plan_view const& p) {
   int const period = detail::period_of(p), start = detail::first_period(p), updates = period / p.update_interval();
   block<period_marks> result(static_cast<std::size_t>(p.facts.ranks));
   for (int r = 0; r < p.facts.ranks; ++r) {
-    int const first = detail::position_after_backward(p, r, start), second = detail::position_after_backward(p, r, start + period),
+    int const first = detail::position_after_backward(p, r, start),
+              second = detail::position_after_backward(p, r, start + period),
               third = detail::position_after_backward(p, r, start + 2 * period);
     period_marks& marks = result[static_cast<std::size_t>(r)];
     marks = {first, second - first};

@@ -25,7 +25,8 @@ constexpr char const* sentence(rule r) {
     case rule::channels: return "a channel keeps its order: sends and receives meet first-in, first-out, without tags";
     case rule::deadlock: return "the programs wait for one another for ever when every transfer is a rendezvous";
     case rule::memory: return "a buffer slot is written while it still holds what somebody needs";
-    case rule::weights: return "forward and backward of a micro-batch read the weight version of the schedule's rule, while it is kept";
+    case rule::weights:
+      return "forward and backward of a micro-batch read the weight version of the schedule's rule, while it is kept";
     case rule::placement: return "every stage stands on exactly one rank";
   }
   return "";

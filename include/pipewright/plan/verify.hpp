@@ -15,12 +15,28 @@ namespace detail {
 class prover {
  public:
   constexpr explicit prover(plan_view const& p)
-      : plan_{p}, channels_{channels_of(p)}, rank_of_{p.rank_of_stage}, stages_{p.stages()}, total_{p.facts.total_micro_batches()},
-        interval_{p.update_interval()}, updates_{total_ / interval_}, program_{p.programs}, places_(size(p.facts.ranks)), rank_{places_.data()},
-        queues_(size(p.facts.ranks)), queue_{queues_.data()}, histories_(size(stages_) * size(total_)), history_{histories_.data()}, newest_(size(stages_)),
-        finished_(size(stages_) * size(updates_)), exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
-        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0), verdicts_(facts_.size()), verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
-        lines_{p, channels_, updates_}, slots_{p} {}
+      : plan_{p},
+        channels_{channels_of(p)},
+        rank_of_{p.rank_of_stage},
+        stages_{p.stages()},
+        total_{p.facts.total_micro_batches()},
+        interval_{p.update_interval()},
+        updates_{total_ / interval_},
+        program_{p.programs},
+        places_(size(p.facts.ranks)),
+        rank_{places_.data()},
+        queues_(size(p.facts.ranks)),
+        queue_{queues_.data()},
+        histories_(size(stages_) * size(total_)),
+        history_{histories_.data()},
+        newest_(size(stages_)),
+        finished_(size(stages_) * size(updates_)),
+        exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
+        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0),
+        verdicts_(facts_.size()),
+        verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
+        lines_{p, channels_, updates_},
+        slots_{p} {}
 
   /// Runs programs to their end and judges what they leave behind.
   constexpr verdict run() {
@@ -46,7 +62,8 @@ class prover {
       }
     }
     for (int r = 0; r < ranks; ++r)
-      if (int const at = rank_[r].at; at < program_.length(r)) return {rule::deadlock, r, at, program_.begin_of(r)[at].what};
+      if (int const at = rank_[r].at; at < program_.length(r))
+        return {rule::deadlock, r, at, program_.begin_of(r)[at].what};
     return sound;
   }
 
@@ -64,7 +81,8 @@ class prover {
       for (int b = 0; b + updates < updates_; ++b)
         if (finished_[by_update(s, b + updates)] != earlier.finished_[by_update(s, b)]) return false;
     }
-    if (!slots_.repeats(earlier.slots_, micro_batches, micro_batches / plan_.facts.micro_batches, updates)) return false;
+    if (!slots_.repeats(earlier.slots_, micro_batches, micro_batches / plan_.facts.micro_batches, updates))
+      return false;
     for (int r = 0; r < plan_.facts.ranks; ++r)
       if (rank_[r].registered || earlier.rank_[r].registered) return false;
     auto recurs = [&](block<bool> const& now, block<bool> const& then) {
@@ -72,7 +90,9 @@ class prover {
         if (at % size(updates_) + size(updates) < size(updates_) && now[at + size(updates)] != then[at]) return false;
       return true;
     };
-    if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) || !recurs(verdicts_, earlier.verdicts_)) return false;
+    if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) ||
+        !recurs(verdicts_, earlier.verdicts_))
+      return false;
     for (std::size_t b = 0; b + size(updates) < verdicts_sent_.size(); ++b)
       if (verdicts_sent_[b + size(updates)] != earlier.verdicts_sent_[b]) return false;
     return lines_.repeats(earlier.lines_, micro_batches);
@@ -81,9 +101,15 @@ class prover {
  private:
   enum class outcome : bool { done, blocked };
   enum bit : std::uint32_t {
-    f_done = 1, i_done = 2, w_done = 4, r_done = 8,             // computed
-    posted_f = 16, landed_f = 32, waited_f = 64, sent_f = 128,  // the input's way here, the output's way on
-    waited_b = 1024,                                            // and the gradients', four bits higher
+    f_done = 1,
+    i_done = 2,
+    w_done = 4,
+    r_done = 8,  // computed
+    posted_f = 16,
+    landed_f = 32,
+    waited_f = 64,
+    sent_f = 128,     // the input's way here, the output's way on
+    waited_b = 1024,  // and the gradients', four bits higher
   };
   struct place {
     int at;           // of the rank in its program
@@ -98,7 +124,9 @@ class prover {
   static constexpr std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
   constexpr std::size_t by_micro_batch(int stage, int m) const { return static_cast<std::size_t>(stage) * total_ + m; }
-  constexpr std::size_t by_update(int stage_or_rank, int batch) const { return static_cast<std::size_t>(stage_or_rank) * updates_ + batch; }
+  constexpr std::size_t by_update(int stage_or_rank, int batch) const {
+    return static_cast<std::size_t>(stage_or_rank) * updates_ + batch;
+  }
 
   constexpr void wake(int rank) {
     if (rank_[rank].queued) return;
@@ -135,10 +163,12 @@ class prover {
     int const s = a.stage, m = a.micro_batch;
     history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
     std::uint32_t& seen = mine->seen;
-    bool const again = plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
+    bool const again =
+        plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
     if (a.what == kind::forward) {
       if (seen & f_done) return fail(rule::complete);
-      if (s > 0 && !(rank_of_[s - 1] == r ? (mine - total_)->seen & f_done : seen & waited_f)) return fail(rule::feasible);
+      if (s > 0 && !(rank_of_[s - 1] == r ? (mine - total_)->seen & f_done : seen & waited_f))
+        return fail(rule::feasible);
       seen |= f_done;
       mine->version = in.version;
       if (in.version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
@@ -146,17 +176,21 @@ class prover {
       if (!again || seen & r_done || !(seen & f_done) || seen & (i_done | w_done)) return fail(rule::complete);
       seen |= r_done;
     } else {
-      std::uint32_t const gives = a.what == kind::backward ? i_done | w_done : a.what == kind::backward_input ? i_done : w_done;
-      if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives || (gives == w_done && !(seen & i_done)) ||
-          (again && !(seen & r_done)))
+      std::uint32_t const gives = a.what == kind::backward         ? i_done | w_done
+                                  : a.what == kind::backward_input ? i_done
+                                                                   : w_done;
+      if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives ||
+          (gives == w_done && !(seen & i_done)) || (again && !(seen & r_done)))
         return fail(rule::complete);
-      if (gives & i_done && s + 1 < stages_ && !(rank_of_[s + 1] == r ? (mine + total_)->seen & i_done : seen & waited_b))
+      if (gives & i_done && s + 1 < stages_ &&
+          !(rank_of_[s + 1] == r ? (mine + total_)->seen & i_done : seen & waited_b))
         return fail(rule::feasible);
       seen |= gives;
       if (gives & w_done) ++finished_[by_update(s, m / interval_)];
     }
     int const newest = newest_at_[s];
-    if (in.version != mine->version || in.version > newest || in.version <= newest - plan_.weight_buffers[r]) return fail(rule::weights);
+    if (in.version != mine->version || in.version > newest || in.version <= newest - plan_.weight_buffers[r])
+      return fail(rule::weights);
     return touch_slots(r, a);
   }
 
@@ -165,10 +199,13 @@ class prover {
     int& newest = newest_[size(s)];
     int const batch = newest;
     if (batch >= updates_ || in.what.micro_batch != (batch + 1) * interval_ - 1) return fail(rule::weights);
-    if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_) return fail(rule::weights);
+    if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_)
+      return fail(rule::weights);
     if (is_tied_apart(s) && !exchanged_[by_update(s, batch)]) return fail(rule::feasible);
-    if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_) return fail(rule::feasible);
-    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[by_update(r, batch)])) return fail(rule::feasible);
+    if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_)
+      return fail(rule::feasible);
+    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[by_update(r, batch)]))
+      return fail(rule::feasible);
     newest = in.version;
     return touch_slots(r, in.what);
   }
@@ -177,7 +214,7 @@ class prover {
   constexpr bool is_tied_apart(int s) const {
     needs const wants = plan_.wants;
     return wants.tied() && (s == wants.tied_first || s == wants.tied_second) &&
-        plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second];
+           plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second];
   }
   /// The stage on the same rank that a stage shares a weight with, or -1.
   constexpr int twin_here(int s) const {
@@ -251,19 +288,21 @@ class prover {
   constexpr outcome exchange(int r, action const& a) {
     bool const tied = a.what <= kind::wait_tied, facts = !tied && a.what <= kind::wait_facts;
     int const s = a.stage;
-    if (tied ? !is_tied_apart(s) || !here(s, r) : !plan_.wants.step_facts || !is_first_of_its_rank(s)) return fail(rule::placement);
+    if (tied ? !is_tied_apart(s) || !here(s, r) : !plan_.wants.step_facts || !is_first_of_its_rank(s))
+      return fail(rule::placement);
     int const c = channels_.of(a);
     if (c < 0 || (a.micro_batch + 1) % interval_ != 0) return fail(rule::channels);
     channel_key const key = channels_.key(c);
     if (r != (is_send(a.what) ? key.source : key.destination)) return fail(rule::placement);
     int const batch = a.micro_batch / interval_;
     if (is_send(a.what)) {
-      if (!(tied        ? finished_[size(s) * size(updates_) + size(batch)] == interval_
-                : facts ? facts_are_ready(r, batch)
-                        : root_knows_all(batch)))
+      if (!(tied    ? finished_[size(s) * size(updates_) + size(batch)] == interval_
+            : facts ? facts_are_ready(r, batch)
+                    : root_knows_all(batch)))
         return fail(rule::feasible);
       needs const wants = plan_.wants;
-      if (!meet(c, !tied ? s : s == wants.tied_first ? wants.tied_second : wants.tied_first, a.micro_batch)) return outcome::blocked;
+      if (!meet(c, !tied ? s : s == wants.tied_first ? wants.tied_second : wants.tied_first, a.micro_batch))
+        return outcome::blocked;
       wake(key.destination);
       if (!tied && !facts && fault_ == rule::none) ++verdicts_sent_[size(batch)];
       return outcome::done;
@@ -277,7 +316,9 @@ class prover {
       post(c, a, a.what);
       return outcome::done;
     }
-    bool& done = tied ? exchanged_[by_update(s, batch)] : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)] : verdicts_[by_update(r, batch)];
+    bool& done = tied    ? exchanged_[by_update(s, batch)]
+                 : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)]
+                         : verdicts_[by_update(r, batch)];
     if (done) return fail(rule::complete);
     if (!landed_on(c, a)) return outcome::blocked;
     if (fault_ != rule::none) return outcome::done;
@@ -286,7 +327,8 @@ class prover {
   }
 
   constexpr void post(int c, action const& a, kind as) {
-    if (!lines_.post(c, {as, false, a.stage, a.micro_batch})) return void(fault_ = rule::channels);  // twice for one update
+    if (!lines_.post(c, {as, false, a.stage, a.micro_batch}))
+      return void(fault_ = rule::channels);  // twice for one update
     if (int const source = lines_.of(c).source; !rank_[source].queued) wake(source);
   }
   /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.
@@ -309,10 +351,13 @@ class prover {
       int const r = plan_.rank_of_stage[s], end = program_.length(r);
       for (int m = 0; m < total_; ++m)
         if (std::uint32_t const seen = history_[by_micro_batch(s, m)].seen; (seen & all) != all) {
-          kind const missing = !(seen & f_done) ? kind::forward : seen & i_done ? kind::backward_weight : kind::backward;
+          kind const missing = !(seen & f_done) ? kind::forward
+                               : seen & i_done  ? kind::backward_weight
+                                                : kind::backward;
           return {rule::complete, r, end, make_action(missing, s, m)};
         }
-      if (newest_[size(s)] != batches) return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};
+      if (newest_[size(s)] != batches)
+        return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};
     }
     if (int const c = lines_.left_open(); c >= 0) {
       channel_lines::line const& l = lines_.of(c);
@@ -333,9 +378,9 @@ class prover {
   int head_ = 0, waiting_ = 0;
   block<history> histories_;  // by stage and micro-batch
   history* history_;
-  block<int> newest_;    // by stage, updates done
+  block<int> newest_;  // by stage, updates done
   int* newest_at_ = newest_.data();
-  block<int> finished_;  // by stage and batch, weight gradients done
+  block<int> finished_;                       // by stage and batch, weight gradients done
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
   block<int> verdicts_sent_;                  // by batch
   channel_lines lines_;

@@ -21,7 +21,8 @@ struct forward_only : schedule_defaults {
   /// The same for a rank that holds stages stage_of(0) < stage_of(1) < .. < stage_of(held - 1), wherever others stand.
   static constexpr void over(shape s, int held, auto&& stage_of, auto&& emit) {
     for (int first = 0, size = 0; first < s.micro_batches; first += size) {
-      size = s.micro_batches - first < 2 * s.ranks ? s.micro_batches - first : s.ranks;  // the last group takes the rest
+      size =
+          s.micro_batches - first < 2 * s.ranks ? s.micro_batches - first : s.ranks;  // the last group takes the rest
       for (int chunk = 0; chunk < held; ++chunk)
         for (int m = first; m < first + size; ++m) emit(forward(stage_of(chunk), m));
     }

@@ -16,7 +16,8 @@ inline constexpr int chunks_of_the_shape = 0;
 /// smallest such G, PyTorch's wherever PyTorch accepts the shape. Bubble (P-1)(t_f+t_b)/V for M >= P, in flight
 /// min(MV, (V-1)G + 2(P-1-r) + 1) chunks, one weight version.
 template<int V = chunks_of_the_shape> struct interleaved : schedule_defaults {
-  static_assert(V != 1, "pipewright: interleaved<1> is not interleaved; choose flush, which is the same with one chunk a rank");
+  static_assert(V != 1,
+                "pipewright: interleaved<1> is not interleaved; choose flush, which is the same with one chunk a rank");
   static_assert(V >= 0, "pipewright: interleaved<V> needs V >= 2 chunks a rank");
 
   static constexpr std::string_view name = "interleaved";
@@ -70,7 +71,8 @@ template<int V = chunks_of_the_shape> struct interleaved : schedule_defaults {
  private:
   static constexpr bool group_fits(shape s, int group) {
     if (s.micro_batches < s.ranks) return group == s.micro_batches;
-    if (group < s.ranks) return false;  // a chunk would come round before its first group has: deadlock, or a longer bubble
+    if (group < s.ranks)
+      return false;  // a chunk would come round before its first group has: deadlock, or a longer bubble
     int const rest = s.micro_batches % group;
     return rest == 0 || rest >= s.ranks;
   }

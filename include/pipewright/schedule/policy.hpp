@@ -41,16 +41,20 @@ enum class shape_rule : std::uint8_t {
 constexpr char const* sentence(shape_rule r) {
   switch (r) {
     case shape_rule::none: return "the shape is legal";
-    case shape_rule::at_least_one: return "ranks, micro-batches and batches are at least 1, chunks and group not negative";
+    case shape_rule::at_least_one:
+      return "ranks, micro-batches and batches are at least 1, chunks and group not negative";
     case shape_rule::too_large: return "a plan holds at most 65535 stages and 67108864 micro-batches";
     case shape_rule::one_chunk: return "this schedule holds one chunk a rank; for more choose interleaved";
-    case shape_rule::chunks_of_the_type: return "interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V";
-    case shape_rule::two_chunks_or_more: return "interleaved needs 2 or more chunks a rank; with one chunk choose flush";
+    case shape_rule::chunks_of_the_type:
+      return "interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V";
+    case shape_rule::two_chunks_or_more:
+      return "interleaved needs 2 or more chunks a rank; with one chunk choose flush";
     case shape_rule::group_fits:
       return "interleaved needs a micro-batch group G >= P with M mod G = 0 or M mod G >= P, and G = M where M < P";
     case shape_rule::micro_batches_fill_the_pipeline:
       return "2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do not exist yet";
-    case shape_rule::batches_only_in_a_stream: return "a synchronous plan holds one batch; only asynchronous schedules have several";
+    case shape_rule::batches_only_in_a_stream:
+      return "a synchronous plan holds one batch; only asynchronous schedules have several";
   }
   return "";
 }
@@ -97,8 +101,8 @@ struct schedule_defaults {
 /// Not required: sends, receives, updates, versions, buffers: all of them are derived.
 /// Minimal model: gpipe.
 template<class P>
-concept schedule_policy = std::same_as<typename P::policy_tag, schedule_policy_tag> &&
-    requires(shape s, int i, void (*emit)(action)) {
+concept schedule_policy =
+    std::same_as<typename P::policy_tag, schedule_policy_tag> && requires(shape s, int i, void (*emit)(action)) {
       { P::name } -> std::convertible_to<std::string_view>;
       { P::weights } -> std::convertible_to<weight_rule>;
       { P::backward } -> std::convertible_to<backward_form>;
@@ -148,7 +152,8 @@ template<schedule_policy P> constexpr shape_fault first_shape_fault(shape s) {
 template<schedule_policy P> constexpr shape_fault check_shape(shape s) {
   shape_fault result = detail::first_shape_fault<P>(s);
   if (!result.ok())
-    for (shape_fault next = result; !next.ok(); next = detail::first_shape_fault<P>(result.nearest)) result.nearest = next.nearest;
+    for (shape_fault next = result; !next.ok(); next = detail::first_shape_fault<P>(result.nearest))
+      result.nearest = next.nearest;
   return result;
 }
 

@@ -39,7 +39,8 @@ template<class T> class block {
  public:
   constexpr block() = default;
   constexpr explicit block(std::size_t n) : items_{n == 0 ? nullptr : new T[n]{}}, size_{n} {}
-  constexpr block(block&& other) noexcept : items_{std::exchange(other.items_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
+  constexpr block(block&& other) noexcept
+      : items_{std::exchange(other.items_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
   constexpr block& operator=(block&& other) noexcept {
     std::swap(items_, other.items_);
     std::swap(size_, other.size_);

@@ -56,8 +56,12 @@ template<class Optimizer> class oracle_stage {
 };
 
 /// Where a stage's output goes, or its target comes from.
-template<class Stage> struct oracle_end { typename Stage::output output{}; };
-template<loss_stage Stage> struct oracle_end<Stage> { typename Stage::target target{}; };
+template<class Stage> struct oracle_end {
+  typename Stage::output output{};
+};
+template<loss_stage Stage> struct oracle_end<Stage> {
+  typename Stage::target target{};
+};
 
 template<class Stage, class Optimizer> class oracle_stage_of final : public oracle_stage<Optimizer> {
   using base = oracle_stage<Optimizer>;
@@ -67,7 +71,10 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
  public:
   /// Keeps the newest `versions` weight versions. `context` is the one for initialize() but for the layer.
   oracle_stage_of(Stage stage, stage_context context, std::size_t versions)
-      : stage_(std::move(stage)), first_layer_{layer_of(stage_, context.stage)}, kept_{versions}, sum_(make_gradients<Stage>(first_version(context))) {
+      : stage_(std::move(stage)),
+        first_layer_{layer_of(stage_, context.stage)},
+        kept_{versions},
+        sum_(make_gradients<Stage>(first_version(context))) {
     for (std::size_t s = 0; s != Optimizer::states; ++s) states_.push_back(make_gradients<Stage>(newest()));
   }
 
@@ -150,18 +157,21 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
     for (std::size_t s = 0; s != states.size(); ++s) states[s] = places_of(states_[s]);
     next_version();
     std::size_t at = 0;
-    versions_.back().for_each_parameter([&]<class T>(std::string_view name, std::span<T> fresh, parameter_options options) {
-      auto values = [&](std::vector<place> const& places) {
-        if (at >= places.size() || places[at].size != fresh.size() || places[at].element != sizeof(T))
-          throw error("pipewright: the weights and the gradients of a stage visit different parameters, beginning with " +
-                      std::string(name) + "; let both visit the same tensors in the same order");
-        return std::span<T>(static_cast<T*>(places[at].data), fresh.size());
-      };
-      std::array<std::span<T>, Optimizer::states> state;
-      for (std::size_t s = 0; s != states.size(); ++s) state[s] = values(states[s]);
-      optimizer.update(step, options, std::span<T const>(values(from)), std::span<T const>(values(gradient)), fresh, state);
-      ++at;
-    });
+    versions_.back().for_each_parameter(
+        [&]<class T>(std::string_view name, std::span<T> fresh, parameter_options options) {
+          auto values = [&](std::vector<place> const& places) {
+            if (at >= places.size() || places[at].size != fresh.size() || places[at].element != sizeof(T))
+              throw error(
+                  "pipewright: the weights and the gradients of a stage visit different parameters, beginning with " +
+                  std::string(name) + "; let both visit the same tensors in the same order");
+            return std::span<T>(static_cast<T*>(places[at].data), fresh.size());
+          };
+          std::array<std::span<T>, Optimizer::states> state;
+          for (std::size_t s = 0; s != states.size(); ++s) state[s] = values(states[s]);
+          optimizer.update(step, options, std::span<T const>(values(from)), std::span<T const>(values(gradient)), fresh,
+                           state);
+          ++at;
+        });
     clear();
   }
   void keep_weights() override {

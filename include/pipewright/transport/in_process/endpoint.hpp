@@ -174,17 +174,14 @@ class endpoint {
   static std::string spelled(ticket of, detail::channel const& on) {
     return "transfer " + std::to_string(of.number) + " of " + detail::spelled(on.key());
   }
-  std::string waited() const {
-    return located() + " waited " + detail::spelled_seconds(shared_.deadline()) + " for ";
-  }
+  std::string waited() const { return located() + " waited " + detail::spelled_seconds(shared_.deadline()) + " for "; }
   std::string located() const { return where_ ? where_() + ":" : detail::spelled_rank(rank_); }
   [[noreturn]] void fail_alone(ticket of) {
     auto const& [channel, sends] = at(of.channel);
     auto const peer = sends ? channel->key().destination : channel->key().source;
     auto const other = detail::spelled_rank(peer);
     if (shared_.at(peer).has_returned())
-      shared_.fail(located() + " needs " + spelled(of, *channel) + ", but " + other +
-                       " has returned without it",
+      shared_.fail(located() + " needs " + spelled(of, *channel) + ", but " + other + " has returned without it",
                    rank_);
     shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"),
                  rank_);

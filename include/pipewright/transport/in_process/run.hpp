@@ -49,7 +49,9 @@ class runner {
     try {
       endpoint here(all_, rank);
       f(here);
-    } catch (std::exception const& failure) { failed(rank, failure.what()); } catch (...) {
+    } catch (std::exception const& failure) {
+      failed(rank, failure.what());
+    } catch (...) {
       failed(rank, "it threw what is no std::exception");
     }
     shared_.leave(rank);
@@ -82,7 +84,9 @@ class runner {
     if (!first_) throw error(shared_.reason());
     try {
       std::rethrow_exception(first_);
-    } catch (...) { std::throw_with_nested(error(shared_.reason())); }
+    } catch (...) {
+      std::throw_with_nested(error(shared_.reason()));
+    }
   }
 
   void (*const on_hang_)(std::string_view);
