@@ -9,6 +9,7 @@ need() {
     cmake) command -v cmake ;;
     ninja-build) command -v ninja || command -v make ;;
     clang-19) command -v clang++-19 ;;
+    clang-format-19) command -v clang-format-19 ;;
     python3) command -v python3 ;;
     libboost-dev) includes boost/hana.hpp ;;
     doctest-dev) includes doctest/doctest.h ;;

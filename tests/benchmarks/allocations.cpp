@@ -2,15 +2,16 @@
 // Allocations per step in the steady state: every operator new of the process is counted, over 100 steps of 4 ranks, after
 // 40 to warm up. The stages allocate nothing, so what is counted is the library's. Goal: 0.
 //   allocations [--json]
-#include <benchmarks/support.hpp>
-#include <pipewright/transport/in_process.hpp>
-
 #include <atomic>
 #include <barrier>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#include <benchmarks/support.hpp>
+
+#include <pipewright/transport/in_process.hpp>
 
 namespace {
 std::atomic<bool> counting = false;
@@ -40,7 +41,8 @@ double allocations_per_step(std::string_view schedule) {
   std::barrier all(ranks);
   allocations = 0;
   pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan.view(), benchmarks::stages_of<benchmarks::nothing_to_do>{plan.view().stages()}, here, pw::adam{});
+    auto training = pw::pipeline(plan.view(), benchmarks::stages_of<benchmarks::nothing_to_do>{plan.view().stages()},
+                                 here, pw::adam{});
     benchmarks::empty_batch const batch;
     for (int i = 0; i < 40; ++i) training.step(batch);
     all.arrive_and_wait();
@@ -61,14 +63,15 @@ int main(int argc, char** argv) try {
   bool const json = argc == 2 && std::strcmp(argv[1], "--json") == 0;
   if (argc > 1 && !json) throw pw::error("usage: allocations [--json]");
   counting = true;
-  void* volatile const counted_too = ::operator new(1);  // volatile: no compiler may leave it out
+  void* const volatile counted_too = ::operator new(1);  // volatile: no compiler may leave it out
   counting = false;
   ::operator delete(counted_too);
   if (allocations != 1) throw pw::error("the counter does not count");
   bool first = true;
   for (auto const schedule : benchmarks::training_schedules) {
     double const found = allocations_per_step(schedule);
-    std::printf(json ? "%s\"%s\": %g" : "%s%-12s %g allocations a step\n", json ? (first ? "{" : ", ") : "", schedule.data(), found);
+    std::printf(json ? "%s\"%s\": %g" : "%s%-12s %g allocations a step\n", json ? (first ? "{" : ", ") : "",
+                schedule.data(), found);
     first = false;
   }
   if (json) std::printf("}\n");

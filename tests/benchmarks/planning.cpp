@@ -46,7 +46,8 @@ figures measure(pw::shape shape) {
   close(ends[0]);
   rusage used{};
   int status = 0;
-  if (wait4(child, &status, 0, &used) != child || status != 0 || !told) throw pw::error("the measured process failed: is there memory enough?");
+  if (wait4(child, &status, 0, &used) != child || status != 0 || !told)
+    throw pw::error("the measured process failed: is there memory enough?");
   found.mebibytes = static_cast<double>(used.ru_maxrss) / 1024;
   return found;
 }
@@ -57,17 +58,20 @@ int main(int argc, char** argv) try {
   bool const json = argc == 2 && std::strcmp(argv[1], "--json") == 0;
   if (argc > 1 && !json) throw pw::error("usage: planning [--json]");
   if (json) std::printf("[");
-  for (pw::shape const shape : {pw::shape{.ranks = 128, .micro_batches = 512}, pw::shape{.ranks = 256, .micro_batches = 1024},
-                                pw::shape{.ranks = 512, .micro_batches = 2048}, pw::shape{.ranks = 1024, .micro_batches = 4096}}) {
+  for (pw::shape const shape :
+       {pw::shape{.ranks = 128, .micro_batches = 512}, pw::shape{.ranks = 256, .micro_batches = 1024},
+        pw::shape{.ranks = 512, .micro_batches = 2048}, pw::shape{.ranks = 1024, .micro_batches = 4096}}) {
     auto const [plan, simulate, processor, makespan, mebibytes] = measure(shape);
     double const actions = 2.0 * shape.ranks * shape.micro_batches;
     // flush with F, I and W of 1 each ends at (M + P - 1) * 3
     if (makespan != 3.0 * (shape.micro_batches + shape.ranks - 1)) throw pw::error("the simulated makespan is wrong");
-    std::printf(json ? "%s{\"ranks\": %d, \"micro_batches\": %d, \"actions\": %.0f, \"plan_s\": %.3f, \"simulate_s\": %.3f, \"together_s\": %.3f, \"processor_s\": %.3f, "
+    std::printf(json ? "%s{\"ranks\": %d, \"micro_batches\": %d, \"actions\": %.0f, \"plan_s\": %.3f, \"simulate_s\": "
+                       "%.3f, \"together_s\": %.3f, \"processor_s\": %.3f, "
                        "\"peak_mib\": %.0f, \"bytes_per_action\": %.0f}"
-                     : "%sP %4d  M %4d  %8.0f compute actions: plan %6.3f s, simulate %6.3f s, together %6.3f s (processor %6.3f s), peak %5.0f MiB, %3.0f bytes an action\n",
-                json && shape.ranks > 128 ? ", " : "", shape.ranks, shape.micro_batches, actions, plan, simulate, plan + simulate, processor, mebibytes,
-                mebibytes * 1048576 / actions);
+                     : "%sP %4d  M %4d  %8.0f compute actions: plan %6.3f s, simulate %6.3f s, together %6.3f s "
+                       "(processor %6.3f s), peak %5.0f MiB, %3.0f bytes an action\n",
+                json && shape.ranks > 128 ? ", " : "", shape.ranks, shape.micro_batches, actions, plan, simulate,
+                plan + simulate, processor, mebibytes, mebibytes * 1048576 / actions);
     std::fflush(stdout);
   }
   if (json) std::printf("]\n");

@@ -4,10 +4,6 @@
 // the same compute orders. Goals: step / simulated at most 1.02 at 5 ms forward and 10 ms backward; within 0.5 % of the bare
 // loop there and at 1 ms and 2 ms.
 //   step_time [--json] [--repeats N] [--only SCHEDULE]
-#include <benchmarks/support.hpp>
-#include <pipewright/plan/steady.hpp>
-#include <pipewright/transport/in_process.hpp>
-
 #include <array>
 #include <barrier>
 #include <chrono>
@@ -16,8 +12,12 @@
 #include <string>
 #include <thread>
 
+#include <benchmarks/support.hpp>
 #include <semaphore.h>
 #include <sys/prctl.h>
+
+#include <pipewright/plan/steady.hpp>
+#include <pipewright/transport/in_process.hpp>
 
 namespace {
 
@@ -73,17 +73,21 @@ class stopwatch {
 
 double engine_seconds(pw::plan_view plan, times t) {
   stopwatch watch(plan.is_stream());
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan, benchmarks::stages_of<sleeping>{plan.stages(), {t.forward, t.backward}}, here, pw::sgd{});
-    benchmarks::empty_batch const batch;
-    watch.start_all();
-    for (int b = 0; b < watch.batches(); ++b) {
-      watch.begin(here.rank(), b);
-      training.step(batch);
-    }
-    watch.end(here.rank());
-    training.drain();
-  }, {.latency = t.latency});
+  pw::in_process::run(plan,
+                      [&](pw::in_process::endpoint& here) {
+                        auto training =
+                            pw::pipeline(plan, benchmarks::stages_of<sleeping>{plan.stages(), {t.forward, t.backward}},
+                                         here, pw::sgd{});
+                        benchmarks::empty_batch const batch;
+                        watch.start_all();
+                        for (int b = 0; b < watch.batches(); ++b) {
+                          watch.begin(here.rank(), b);
+                          training.step(batch);
+                        }
+                        watch.end(here.rank());
+                        training.drain();
+                      },
+                      {.latency = t.latency});
   return watch.seconds();
 }
 
@@ -144,8 +148,11 @@ double bare_seconds(pw::rows_view<pw::instruction> programs, pw::plan_view plan,
 }
 
 double simulated_seconds(pw::plan_view plan, times t) {
-  pw::costs<double> cost{.forward = t.forward * plan.facts.chunks, .backward_input = t.backward * plan.facts.chunks, .backward_weight = 0,
-                         .recompute = 0, .transfer = t.latency};
+  pw::costs<double> cost{.forward = t.forward * plan.facts.chunks,
+                         .backward_input = t.backward * plan.facts.chunks,
+                         .backward_weight = 0,
+                         .recompute = 0,
+                         .transfer = t.latency};
   if (!plan.is_stream()) return pw::simulate(plan, cost).makespan;
   return micro_batches * (cost.forward + cost.backward_input) / (1 - pw::steady_bubble(plan, cost));
 }
@@ -172,19 +179,27 @@ int main(int argc, char** argv) try {
         times const t{forward, backward, latency};
         auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = micro_batches});
         pw::plan_view const view = plan.view();
-        auto const unrolled = view.is_stream() ? pw::first_batches(view, warm_up + measured + 1) : pw::rows<pw::instruction>{};
+        auto const unrolled =
+            view.is_stream() ? pw::first_batches(view, warm_up + measured + 1) : pw::rows<pw::instruction>{};
         std::vector<double> engine, bare, ratio;
         for (int i = 0; i < repeats; ++i) {
           engine.push_back(engine_seconds(view, t));
           bare.push_back(bare_seconds(view.is_stream() ? unrolled.view() : view.programs, view, t));
         }
-        double const simulated = simulated_seconds(view, t), ours = benchmarks::median(engine), theirs = benchmarks::median(bare);
-        std::printf(json ? "%s{\"schedule\": \"%s\", \"forward_s\": %g, \"backward_s\": %g, \"latency_s\": %g, \"simulated_s\": %.6f, \"engine_s\": %.6f, "
-                           "\"bare_s\": %.6f, \"engine_over_simulated\": %.4f, \"bare_over_simulated\": %.4f, \"engine_over_bare\": %.4f}"
-                         : "%s%-12s forward %g s, backward %g s, latency %g s: simulated %.4f s, engine %.4f s, bare %.4f s; "
-                           "engine / simulated %.4f, bare / simulated %.4f, engine / bare %.4f\n",
-                    !json ? "" : first ? "[" : ",\n ", schedule.data(), forward, backward, latency, simulated, ours, theirs, ours / simulated,
-                    theirs / simulated, ours / theirs);
+        double const simulated = simulated_seconds(view, t), ours = benchmarks::median(engine),
+                     theirs = benchmarks::median(bare);
+        std::printf(
+            json ? "%s{\"schedule\": \"%s\", \"forward_s\": %g, \"backward_s\": %g, \"latency_s\": %g, "
+                   "\"simulated_s\": %.6f, \"engine_s\": %.6f, "
+                   "\"bare_s\": %.6f, \"engine_over_simulated\": %.4f, \"bare_over_simulated\": %.4f, "
+                   "\"engine_over_bare\": %.4f}"
+                 : "%s%-12s forward %g s, backward %g s, latency %g s: simulated %.4f s, engine %.4f s, bare %.4f s; "
+                   "engine / simulated %.4f, bare / simulated %.4f, engine / bare %.4f\n",
+            !json   ? ""
+            : first ? "["
+                    : ",\n ",
+            schedule.data(), forward, backward, latency, simulated, ours, theirs, ours / simulated, theirs / simulated,
+            ours / theirs);
         std::fflush(stdout);
         first = false;
       }

@@ -13,7 +13,8 @@ namespace benchmarks {
 
 namespace pw = pipewright;
 
-inline constexpr std::string_view training_schedules[] = {"sequential", "gpipe", "flush", "interleaved", "1f1b", "1f1b-vsync", "2bw"};
+inline constexpr std::string_view training_schedules[] = {"sequential", "gpipe",      "flush", "interleaved",
+                                                          "1f1b",       "1f1b-vsync", "2bw"};
 
 /// A boundary of one number, and stages of one type whose two functions do `Work{}.forward()` and `Work{}.backward()`.
 struct nothing_to_do {
@@ -37,7 +38,9 @@ template<class Work> struct loss_of {
   using gradients = pw::nothing;
   using saved = pw::nothing;
   Work work;
-  pw::loss forward(auto&, weights const&, input const&, target const&, saved&) const { return work.forward(), pw::loss{}; }
+  pw::loss forward(auto&, weights const&, input const&, target const&, saved&) const {
+    return work.forward(), pw::loss{};
+  }
   void backward(auto&, weights const&, saved&, input&, gradients&) const { work.backward(); }
 };
 template<class Work> struct stages_of {

@@ -5,6 +5,4 @@
 #endif
 #include <pipewright/version.hpp>
 
-int main() {
-  static_assert(pipewright::version >= pipewright::version_number{0, 1, 0});
-}
+int main() { static_assert(pipewright::version >= pipewright::version_number{0, 1, 0}); }

@@ -39,7 +39,9 @@ auto refusal(std::string const& bytes) -> std::string {
   auto const file = temporary_file(bytes);
   try {
     gpt2::safetensors{file.path};
-  } catch (pw::error const& e) { return e.what(); }
+  } catch (pw::error const& e) {
+    return e.what();
+  }
   return "";
 }
 

@@ -31,7 +31,9 @@ class brute_force_run {
       make_buffers();
       run();
       compare();
-    } catch (fault const& f) { return f.what(); }
+    } catch (fault const& f) {
+      return f.what();
+    }
     return {};
   }
 

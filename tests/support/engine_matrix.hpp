@@ -6,7 +6,6 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-
 #include <support/toy_model.hpp>
 #include <support/train.hpp>
 
@@ -32,7 +31,9 @@ inline std::vector<mixture> all_mixtures() {
       for (double clip : {0.0, 0.25})
         for (bool tied : {false, true})
           for (int accumulate : {1, 2}) {
-            mixture m{.options = {.seed = 11, .scale = scale, .clip = clip, .accumulate = accumulate}, .tied = tied, .micro_batches = micro_batches};
+            mixture m{.options = {.seed = 11, .scale = scale, .clip = clip, .accumulate = accumulate},
+                      .tied = tied,
+                      .micro_batches = micro_batches};
             if (tied) m.options.tied = {"table", "head"};
             all.push_back(m);
           }
@@ -51,7 +52,8 @@ template<class T> void check_synchronous(int first, int every, pw::recompute_mod
     // Evaluation before, between and after training changes nothing, so let every other mixture have some.
     run_of run{.calls = i / 2 % 2 == 0 ? "sssss" : "essesess", .options = m.options};
     pw::shape const one{.ranks = 1, .micro_batches = m.micro_batches, .chunks = 1};
-    outcome const expected = train_serially(pw::weight_rule::synchronous, one, toys::toy_whole<T>(), toy_batches, optimizer, run, m.wants(1));
+    outcome const expected = train_serially(pw::weight_rule::synchronous, one, toys::toy_whole<T>(), toy_batches,
+                                            optimizer, run, m.wants(1));
     REQUIRE(expected.losses.size() == 5);
     REQUIRE(expected.weights.size() == 7);
     REQUIRE(expected.updates == (m.options.accumulate == 1 ? 5 : 2));
@@ -60,8 +62,10 @@ template<class T> void check_synchronous(int first, int every, pw::recompute_mod
         CAPTURE(schedule);
         CAPTURE(ranks);
         int const chunks = schedule == "interleaved" ? 2 : 1;
-        run.link.mode = (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
-        auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = m.micro_batches, .chunks = chunks}, m.wants(ranks * chunks, mode));
+        run.link.mode =
+            (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
+        auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = m.micro_batches, .chunks = chunks},
+                                        m.wants(ranks * chunks, mode));
         outcome const found = train_in_pipeline<T>(plan.view(), stages_of(ranks * chunks), toy_batches, optimizer, run);
         CHECK(found.losses == expected.losses);
         CHECK(found.evaluations == expected.evaluations);

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-
 #include <support/engine_matrix.hpp>
 
 namespace support {
@@ -23,13 +22,17 @@ inline std::vector<stream_mixture> all_stream_mixtures() {
   std::vector<stream_mixture> all;
   std::string_view const scripts[]{"ssssss", "sdssdsss", "esseesdess", "sddsssde"};
   int next = 0;
-  auto add = [&](std::string_view schedule, pw::weight_rule rule, mixture const& m) { all.push_back({schedule, rule, m, scripts[next++ % 4]}); };
+  auto add = [&](std::string_view schedule, pw::weight_rule rule, mixture const& m) {
+    all.push_back({schedule, rule, m, scripts[next++ % 4]});
+  };
   for (int micro_batches : {3, 4, 7, 1})
     for (auto scale : {pw::loss_scale::mean, pw::loss_scale::sum, pw::loss_scale::per_token})
       for (double clip : {0.0, 0.25})
         for (auto scope : {pw::clip_scope::model, pw::clip_scope::stage})
           for (bool tied : {false, true}) {
-            mixture m{.options = {.seed = 12, .scale = scale, .clip = clip, .clip_over = scope}, .tied = tied, .micro_batches = micro_batches};
+            mixture m{.options = {.seed = 12, .scale = scale, .clip = clip, .clip_over = scope},
+                      .tied = tied,
+                      .micro_batches = micro_batches};
             if (tied) m.options.tied = {"table", "head"};
             if (tied && scope == pw::clip_scope::stage) continue;  // the two halves of a tie would be clipped apart
             if (!tied && !m.options.needs_step_facts()) add("1f1b", pw::weight_rule::stashing, m);
@@ -54,9 +57,11 @@ template<class T> void check_streams(int first, int every, pw::recompute_mode mo
       CAPTURE(calls);
       CAPTURE(ranks);
       pw::shape const shape{.ranks = ranks, .micro_batches = m.micro_batches, .chunks = 1};
-      outcome const expected = train_serially(rule, shape, toys::toy_stages<T>(ranks), toy_batches, optimizer, run, m.wants(ranks));
+      outcome const expected =
+          train_serially(rule, shape, toys::toy_stages<T>(ranks), toy_batches, optimizer, run, m.wants(ranks));
       REQUIRE(expected.losses.size() >= 4);
-      run.link.mode = (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
+      run.link.mode =
+          (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
       auto const plan = pw::make_plan(schedule, shape, m.wants(ranks, mode));
       outcome const found = train_in_pipeline<T>(plan.view(), stages_of(ranks), toy_batches, optimizer, run);
       CHECK(found.losses == expected.losses);

@@ -7,8 +7,9 @@
 #include <stdexcept>
 #include <thread>
 
-#include <pipewright/schedule/action.hpp>
 #include <support/scalar_model.hpp>
+
+#include <pipewright/schedule/action.hpp>
 
 namespace toys {
 

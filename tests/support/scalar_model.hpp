@@ -82,7 +82,9 @@ struct scalar_model {
 struct scalar_batch {
   std::vector<double> inputs;
   int first = 0;
-  void input(int micro_batch, double& x) const { x = inputs[static_cast<std::size_t>(first + micro_batch) % inputs.size()]; }
+  void input(int micro_batch, double& x) const {
+    x = inputs[static_cast<std::size_t>(first + micro_batch) % inputs.size()];
+  }
   void target(int, pw::nothing&) const {}
 };
 

@@ -60,7 +60,8 @@ template<class T> void for_each_number(rows<T>& r, auto&& visit) {
 
 /// Both halves of backward, one after the other.
 struct whole_backward {
-  template<class Self> static void both(Self& self, auto& c, auto const& w, auto& s, auto const& dy, auto& dx, auto& g) {
+  template<class Self> static void both(Self& self, auto& c, auto const& w, auto& s, auto const& dy, auto& dx,
+                                        auto& g) {
     self.backward_input(c, w, s, dy, dx);
     self.backward_weight(c, w, s, dy, g);
   }
@@ -81,7 +82,9 @@ template<class T> struct embedding : whole_backward {
     for (int const id : x)
       for (int i = 0; i < width; ++i) y.push_back(w.values[static_cast<std::size_t>(id * width + i)]);
   }
-  void backward(auto& c, weights const& w, saved& s, output const& dy, input_gradient& dx, gradients& g) const { both(*this, c, w, s, dy, dx, g); }
+  void backward(auto& c, weights const& w, saved& s, output const& dy, input_gradient& dx, gradients& g) const {
+    both(*this, c, w, s, dy, dx, g);
+  }
   void backward_input(auto&, weights const&, saved&, output const&, input_gradient&) const {}
   void backward_weight(auto&, weights const&, saved& s, output const& dy, gradients& g) const {
     for (std::size_t t = 0; t < s.size(); ++t)
@@ -107,7 +110,9 @@ template<class T> struct split : whole_backward {
     square = x;
     for (T& each : *square) each *= each;
   }
-  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const { both(*this, c, w, s, dy, dx, g); }
+  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const {
+    both(*this, c, w, s, dy, dx, g);
+  }
   void backward_input(auto&, weights const&, saved& s, output const& dy, input& dx) const {
     auto const& [same, square, count] = dy;
     dx = same;
@@ -130,7 +135,9 @@ template<class T> struct drop : whole_backward {
     y = x;
     apply(c, y);
   }
-  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const { both(*this, c, w, s, dy, dx, g); }
+  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const {
+    both(*this, c, w, s, dy, dx, g);
+  }
   void backward_input(auto& c, weights const&, saved&, output const& dy, input& dx) const {
     dx = dy;
     apply(c, dx);
@@ -161,9 +168,12 @@ template<class T> struct merge : whole_backward {
     auto const& [a, b, n] = x;
     y.count = n;
     y.values.resize(a.size());
-    for (std::size_t i = 0; i < a.size(); ++i) y.values[i] = w.values[0] * a[i] + (b ? w.values[1] * (*b)[i] : T(0)) + w.values[2] / T(n);
+    for (std::size_t i = 0; i < a.size(); ++i)
+      y.values[i] = w.values[0] * a[i] + (b ? w.values[1] * (*b)[i] : T(0)) + w.values[2] / T(n);
   }
-  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const { both(*this, c, w, s, dy, dx, g); }
+  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const {
+    both(*this, c, w, s, dy, dx, g);
+  }
   void backward_input(auto&, weights const& w, saved& s, output const& dy, input& dx) const {
     auto& [da, db, n] = dx;
     n = std::get<2>(s);
@@ -217,13 +227,16 @@ template<class T> struct block : whole_backward {
         y.values[r + o] += dropout<T>(c, drops, r + o) * s.branch[r + o];
       }
   }
-  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const { both(*this, c, w, s, dy, dx, g); }
+  void backward(auto& c, weights const& w, saved& s, output const& dy, input& dx, gradients& g) const {
+    both(*this, c, w, s, dy, dx, g);
+  }
   void backward_input(auto& c, weights const& w, saved& s, output const& dy, input& dx) const {
     dx = dy;
     s.gradient.resize(dy.values.size());
     for (std::size_t r = 0; r < dy.values.size(); r += width)
       for (std::size_t o = 0; o < width; ++o) {
-        T const d = s.gradient[r + o] = dy.values[r + o] * dropout<T>(c, drops, r + o) * (1 - s.branch[r + o] * s.branch[r + o]);
+        T const d = s.gradient[r + o] =
+            dy.values[r + o] * dropout<T>(c, drops, r + o) * (1 - s.branch[r + o] * s.branch[r + o]);
         for (std::size_t i = 0; i < width; ++i) dx.values[r + i] += w.values[o * width + i] * d;
       }
   }
@@ -271,12 +284,14 @@ template<class T> struct head {
     dx.values.assign(s.x.size(), 0);
     for (std::size_t r = 0; r * width < s.x.size(); ++r)
       for (std::size_t o = 0; o < vocabulary; ++o)
-        for (std::size_t i = 0; i < width; ++i) dx.values[r * width + i] += w.values[o * width + i] * s.difference[r * vocabulary + o];
+        for (std::size_t i = 0; i < width; ++i)
+          dx.values[r * width + i] += w.values[o * width + i] * s.difference[r * vocabulary + o];
   }
   void backward_weight(auto&, weights const&, saved& s, gradients& g) const {
     for (std::size_t r = 0; r * width < s.x.size(); ++r)
       for (std::size_t o = 0; o < vocabulary; ++o)
-        for (std::size_t i = 0; i < width; ++i) g.values[o * width + i] += s.difference[r * vocabulary + o] * s.x[r * width + i];
+        for (std::size_t i = 0; i < width; ++i)
+          g.values[o * width + i] += s.difference[r * vocabulary + o] * s.x[r * width + i];
   }
 };
 
@@ -297,20 +312,21 @@ template<class T> class toy_stages {
 
   int size() const { return stages_; }
   void visit(int index, auto&& f) const {
-    std::vector<int> const sizes = stages_ == 1 ? std::vector{9}
-        : stages_ == 2                          ? std::vector{4, 5}
-        : stages_ == 3                          ? std::vector{4, 3, 2}
-        : stages_ == 4                          ? std::vector{2, 2, 3, 2}
-        : stages_ == 6                          ? std::vector{2, 2, 1, 1, 2, 1}
-        : stages_ == 8                          ? std::vector{2, 1, 1, 1, 1, 1, 1, 1}
-                                                : std::vector<int>{};
+    std::vector<int> const sizes = stages_ == 1   ? std::vector{9}
+                                   : stages_ == 2 ? std::vector{4, 5}
+                                   : stages_ == 3 ? std::vector{4, 3, 2}
+                                   : stages_ == 4 ? std::vector{2, 2, 3, 2}
+                                   : stages_ == 6 ? std::vector{2, 2, 1, 1, 2, 1}
+                                   : stages_ == 8 ? std::vector{2, 1, 1, 1, 1, 1, 1, 1}
+                                                  : std::vector<int>{};
     if (sizes.empty()) throw pw::error("the toy model has no cut into " + std::to_string(stages_) + " stages");
     int first = 0;
     for (int before = 0; before < index; ++before) first += sizes[static_cast<std::size_t>(before)];
     int const size = sizes[static_cast<std::size_t>(index)], end = first + size;
     auto give = [&]<class Stage>(Stage stage) { f(pw::placed<Stage>{{std::move(stage)}, first}); };
     if (size == toy_layers) give(pw::chain{make_front(), make_middle(), make_blocks(4), head<T>{}});
-    else if (end == first_block) first == 0 ? give(pw::chain{make_front(), make_middle()}) : size == 2 ? give(make_middle()) : give(merge<T>{});
+    else if (end == first_block)
+      first == 0 ? give(pw::chain{make_front(), make_middle()}) : size == 2 ? give(make_middle()) : give(merge<T>{});
     else if (first == 0) give(make_front());
     else if (first < first_block) give(drop<T>{{}, drops_});
     else if (end <= first_head) give(make_blocks(size));
@@ -321,7 +337,9 @@ template<class T> class toy_stages {
  private:
   front make_front() const { return front{embedding<T>{}, split<T>{}}; }
   middle make_middle() const { return middle{drop<T>{{}, drops_}, merge<T>{}}; }
-  blocks make_blocks(int n) const { return blocks{std::vector<block<T>>(static_cast<std::size_t>(n), block<T>{{}, drops_})}; }
+  blocks make_blocks(int n) const {
+    return blocks{std::vector<block<T>>(static_cast<std::size_t>(n), block<T>{{}, drops_})};
+  }
 
   int stages_;
   bool drops_;
@@ -330,7 +348,8 @@ template<class T> class toy_stages {
 /// All of it as one stage.
 template<class T> auto toy_whole(bool with_dropout = true) {
   pw::repeated_layers<block<T>> blocks{std::vector<block<T>>(4, block<T>{{}, with_dropout})};
-  return pw::stages(pw::chain{embedding<T>{}, split<T>{}, drop<T>{{}, with_dropout}, merge<T>{}, std::move(blocks), head<T>{}});
+  return pw::stages(
+      pw::chain{embedding<T>{}, split<T>{}, drop<T>{{}, with_dropout}, merge<T>{}, std::move(blocks), head<T>{}});
 }
 
 /// 1 to 4 tokens a micro-batch, other ones in every step; one target in four is ignored, but never the first.
@@ -344,7 +363,8 @@ struct toy_batch {
   void target(int micro_batch, tokens& t) const {
     t.resize(length(micro_batch));
     for (std::size_t i = 0; i < t.size(); ++i)
-      t[i] = i > 0 && bits(micro_batch, 30 + i) % 4 == 0 ? -1 : static_cast<int>(bits(micro_batch, 20 + i) % vocabulary);
+      t[i] =
+          i > 0 && bits(micro_batch, 30 + i) % 4 == 0 ? -1 : static_cast<int>(bits(micro_batch, 20 + i) % vocabulary);
   }
 
  private:

@@ -56,26 +56,34 @@ void follow(std::string_view calls, auto& training, auto const& make_batch, outc
 
 }  // namespace detail
 
-template<class T> outcome train_in_pipeline(pw::plan_view plan, auto const& set, auto const& make_batch, auto const& optimizer, run_of const& run) {
+template<class T> outcome train_in_pipeline(pw::plan_view plan, auto const& set, auto const& make_batch,
+                                            auto const& optimizer, run_of const& run) {
   std::vector<outcome> each(static_cast<std::size_t>(plan.facts.ranks));
-  std::vector<std::vector<std::pair<std::string, std::vector<double>>>> weights(static_cast<std::size_t>(plan.stages()));
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan, set, here, optimizer, run.options);
-    outcome& mine = each[static_cast<std::size_t>(here.rank())];
-    detail::follow(run.calls, training, make_batch, mine);
-    mine.updates = training.result().updates;
-    training.template for_each_parameter<T>([&](int stage, std::string_view name, std::span<T> values, pw::parameter_options) {
-      weights[static_cast<std::size_t>(stage)].emplace_back(name, std::vector<double>(values.begin(), values.end()));
-    });
-  }, run.link);
+  std::vector<std::vector<std::pair<std::string, std::vector<double>>>> weights(
+      static_cast<std::size_t>(plan.stages()));
+  pw::in_process::run(
+      plan,
+      [&](pw::in_process::endpoint& here) {
+        auto training = pw::pipeline(plan, set, here, optimizer, run.options);
+        outcome& mine = each[static_cast<std::size_t>(here.rank())];
+        detail::follow(run.calls, training, make_batch, mine);
+        mine.updates = training.result().updates;
+        training.template for_each_parameter<T>(
+            [&](int stage, std::string_view name, std::span<T> values, pw::parameter_options) {
+              weights[static_cast<std::size_t>(stage)].emplace_back(name,
+                                                                    std::vector<double>(values.begin(), values.end()));
+            });
+      },
+      run.link);
   outcome all = each[static_cast<std::size_t>(plan.rank_of_stage[plan.stages() - 1])];
-  for (auto const& one : each) all.ranks_agree = all.ranks_agree && one.norms == all.norms && one.updates == all.updates;
+  for (auto const& one : each)
+    all.ranks_agree = all.ranks_agree && one.norms == all.norms && one.updates == all.updates;
   for (auto& stage : weights) all.weights.insert(all.weights.end(), stage.begin(), stage.end());
   return all;
 }
 
-outcome train_serially(pw::weight_rule rule, pw::shape shape, auto const& set, auto const& make_batch, auto const& optimizer, run_of const& run,
-                       pw::needs wants = {}) {
+outcome train_serially(pw::weight_rule rule, pw::shape shape, auto const& set, auto const& make_batch,
+                       auto const& optimizer, run_of const& run, pw::needs wants = {}) {
   pw::serial_oracle training(set, rule, shape, optimizer, run.options, wants);
   outcome all;
   detail::follow(run.calls, training, make_batch, all);

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/scalar_model.hpp>
 
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <support/scalar_model.hpp>
 
 namespace pw = pipewright;
 
@@ -92,23 +92,28 @@ struct batch {
   void target(int, numbers& t) const { t.assign(100, 1); }
 };
 
-long allocated(std::string_view schedule, int ranks, pw::needs wants, pw::pipeline_options const& options, auto const& set, pw::in_process::options link) {
-  auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 4, .chunks = schedule == "interleaved" ? 2 : 1}, wants);
+long allocated(std::string_view schedule, int ranks, pw::needs wants, pw::pipeline_options const& options,
+               auto const& set, pw::in_process::options link) {
+  auto const plan =
+      pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 4, .chunks = schedule == "interleaved" ? 2 : 1}, wants);
   std::barrier here_all(ranks);
   allocations = 0;
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan, set, here, pw::adam{.rate = 1e-3}, options);
-    batch const data{};
-    for (int step = 0; step < 40; ++step) training.step(data);
-    here_all.arrive_and_wait();
-    counting = true;
-    here_all.arrive_and_wait();
-    for (int step = 0; step < 20; ++step) training.step(data);
-    here_all.arrive_and_wait();
-    counting = false;
-    here_all.arrive_and_wait();
-    training.drain();
-  }, link);
+  pw::in_process::run(
+      plan,
+      [&](pw::in_process::endpoint& here) {
+        auto training = pw::pipeline(plan, set, here, pw::adam{.rate = 1e-3}, options);
+        batch const data{};
+        for (int step = 0; step < 40; ++step) training.step(data);
+        here_all.arrive_and_wait();
+        counting = true;
+        here_all.arrive_and_wait();
+        for (int step = 0; step < 20; ++step) training.step(data);
+        here_all.arrive_and_wait();
+        counting = false;
+        here_all.arrive_and_wait();
+        training.drain();
+      },
+      link);
   return allocations;
 }
 
@@ -117,7 +122,7 @@ long allocated(std::string_view schedule, int ranks, pw::needs wants, pw::pipeli
 TEST_CASE("the counter counts") {
   allocations = 0;
   counting = true;
-  void* volatile const made = ::operator new(1);  // a new-expression may be optimised away
+  void* const volatile made = ::operator new(1);  // a new-expression may be optimised away
   counting = false;
   ::operator delete(made);
   CHECK(allocations == 1);
@@ -132,15 +137,18 @@ TEST_CASE("a steady step allocates nothing, under every schedule and mode") {
         int const stages = ranks * (schedule == "interleaved" ? 2 : 1);
         CHECK(allocated(schedule, ranks, {}, {}, model{stages}, {.mode = mode}) == 0);
         if (schedule == "1f1b") continue;
-        pw::pipeline_options const all{.scale = pw::loss_scale::per_token, .clip = 1, .non_finite = pw::on_non_finite::stop, .tied = {"w", "w"}};
-        CHECK(allocated(schedule, ranks, {.step_facts = true, .tied_first = 0, .tied_second = stages - 1}, all, model{stages}, {.mode = mode}) == 0);
+        pw::pipeline_options const all{
+            .scale = pw::loss_scale::per_token, .clip = 1, .non_finite = pw::on_non_finite::stop, .tied = {"w", "w"}};
+        CHECK(allocated(schedule, ranks, {.step_facts = true, .tied_first = 0, .tied_second = stages - 1}, all,
+                        model{stages}, {.mode = mode}) == 0);
       }
 }
 
 TEST_CASE("nor does one that recomputes, or one over a slow link") {
   for (std::string_view schedule : {"gpipe", "flush", "1f1b", "2bw"}) {
     CAPTURE(schedule);
-    CHECK(allocated(schedule, 3, {.recompute = pw::recompute_mode::always}, {}, pw::recompute_each<pw::recompute_mode::always>(model{3}), {}) == 0);
+    CHECK(allocated(schedule, 3, {.recompute = pw::recompute_mode::always}, {},
+                    pw::recompute_each<pw::recompute_mode::always>(model{3}), {}) == 0);
     CHECK(allocated(schedule, 3, {}, {}, model{3}, {.latency = 20e-6, .bandwidth = 1e9}) == 0);
   }
 }

@@ -2,16 +2,18 @@
 // Recomputation changes no bit: the oracle, with which all is compared, keeps everything. A sample; the rest is in tests/long.
 // thread sanitizer: --full
 #include <doctest/doctest.h>
-
-#include <pipewright/pipeline/pipeline.hpp>
 #include <support/engine_matrix.hpp>
 #include <support/engine_streams.hpp>
+
+#include <pipewright/pipeline/pipeline.hpp>
 
 namespace pw = pipewright;
 
 namespace {
-template<pw::recompute_mode Mode> auto marked = [](int stages) { return pw::recompute_each<Mode>(toys::toy_stages<double>(stages)); };
-}
+template<pw::recompute_mode Mode> auto marked = [](int stages) {
+  return pw::recompute_each<Mode>(toys::toy_stages<double>(stages));
+};
+}  // namespace
 
 TEST_CASE("recomputing all") {
   support::check_synchronous<double>(2, 7, pw::recompute_mode::always, marked<pw::recompute_mode::always>);

@@ -9,13 +9,13 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-
-#include <pipewright/pipeline/pipeline.hpp>
-#include <pipewright/transport/in_process.hpp>
 #include <support/more_schedules.hpp>
 #include <support/scalar_model.hpp>
 #include <support/scalar_tables.hpp>
 #include <support/train.hpp>
+
+#include <pipewright/pipeline/pipeline.hpp>
+#include <pipewright/transport/in_process.hpp>
 
 namespace pw = pipewright;
 
@@ -24,7 +24,8 @@ namespace {
 // Small dyadic numbers: every sum is exact.
 auto batches = [](int number) { return toys::scalar_batch{{1, 0.5, 0.25, 2, 1, 0.5, 1}, number}; };
 
-template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void check(int ranks, int micro_batches, int chunks) {
+template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void check(int ranks, int micro_batches,
+                                                                                       int chunks) {
   CAPTURE(ranks);
   CAPTURE(micro_batches);
   support::run_of const run{.calls = "sse"};
@@ -33,9 +34,11 @@ template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void
   initial.front() = 0.5;
   toys::scalar_model const set{initial};
   pw::shape const shape{.ranks = ranks, .micro_batches = micro_batches, .chunks = chunks};
-  auto const expected = support::train_serially(pw::weight_rule::synchronous, shape, set, batches, pw::sgd{.rate = 0.125}, run);
+  auto const expected =
+      support::train_serially(pw::weight_rule::synchronous, shape, set, batches, pw::sgd{.rate = 0.125}, run);
   auto const plan = pw::make_plan<Policy>(shape, {.recompute = Mode});
-  auto const found = support::train_in_pipeline<double>(plan.view(), pw::recompute_each<Mode>(set), batches, pw::sgd{.rate = 0.125}, run);
+  auto const found = support::train_in_pipeline<double>(plan.view(), pw::recompute_each<Mode>(set), batches,
+                                                        pw::sgd{.rate = 0.125}, run);
   CHECK(found.losses == expected.losses);
   CHECK(found.evaluations == expected.evaluations);
   CHECK(found.weights == expected.weights);
@@ -79,19 +82,23 @@ TEST_CASE("a stream cut short anywhere ends in exactly the version of the recurr
       for (int stop = 0; stop <= steps; ++stop) {
         CAPTURE(stop);
         std::vector<double> weights(3), losses;
-        pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-          auto training = pw::pipeline(plan, toys::scalar_model{table.initial}, here, pw::sgd{.rate = 0.25});
-          for (int step = 0; step < stop; ++step) {
-            auto const first = table.inputs.begin() + step * table.micro_batches;
-            if (step * table.micro_batches == table.drained_before) training.drain();
-            toys::scalar_batch batch{{first, first + table.micro_batches}};
-            if (auto const r = training.step(batch); r.has_loss) losses.push_back(r.loss);
-          }
-          training.drain();
-          training.for_each_parameter<double>([&](int stage, std::string_view, std::span<double> values, pw::parameter_options) {
-            weights[static_cast<std::size_t>(stage)] = values[0];
-          });
-        }, {.mode = mode});
+        pw::in_process::run(plan,
+                            [&](pw::in_process::endpoint& here) {
+                              auto training =
+                                  pw::pipeline(plan, toys::scalar_model{table.initial}, here, pw::sgd{.rate = 0.25});
+                              for (int step = 0; step < stop; ++step) {
+                                auto const first = table.inputs.begin() + step * table.micro_batches;
+                                if (step * table.micro_batches == table.drained_before) training.drain();
+                                toys::scalar_batch batch{{first, first + table.micro_batches}};
+                                if (auto const r = training.step(batch); r.has_loss) losses.push_back(r.loss);
+                              }
+                              training.drain();
+                              training.for_each_parameter<double>(
+                                  [&](int stage, std::string_view, std::span<double> values, pw::parameter_options) {
+                                    weights[static_cast<std::size_t>(stage)] = values[0];
+                                  });
+                            },
+                            {.mode = mode});
         for (std::size_t s = 0; s < 3; ++s) CHECK(weights[s] == table.versions[s][static_cast<std::size_t>(stop)]);
         REQUIRE(losses.size() == static_cast<std::size_t>(stop));
         for (std::size_t step = 0; step < losses.size(); ++step) {

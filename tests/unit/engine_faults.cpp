@@ -13,10 +13,10 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/faulty_model.hpp>
 
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <support/faulty_model.hpp>
 
 namespace pw = pipewright;
 using toys::fault;
@@ -31,7 +31,9 @@ struct schedule {
   int chunks = 1;
   bool streams = false;
 };
-std::vector<schedule> const schedules{{"sequential"}, {"gpipe"}, {"flush"}, {"interleaved", 2}, {"1f1b", 1, true}, {"1f1b-vsync", 1, true}, {"2bw", 1, true}};
+std::vector<schedule> const schedules{{"sequential"},     {"gpipe"},         {"flush"},
+                                      {"interleaved", 2}, {"1f1b", 1, true}, {"1f1b-vsync", 1, true},
+                                      {"2bw", 1, true}};
 
 pw::dynamic_plan plan_of(schedule const& s, pw::needs wants = {}) {
   return pw::make_plan(s.name, {.ranks = ranks, .micro_batches = micro_batches, .chunks = s.chunks}, wants);
@@ -46,7 +48,8 @@ struct numbers {
 };
 
 // What in_process::run throws, and what made it throw.
-std::string failure_of(pw::plan_view plan, std::function<void(pw::in_process::endpoint&)> const& f, pw::in_process::transfer_mode mode) {
+std::string failure_of(pw::plan_view plan, std::function<void(pw::in_process::endpoint&)> const& f,
+                       pw::in_process::transfer_mode mode) {
   try {
     pw::in_process::run(plan, f, {.mode = mode, .deadline = beyond_the_test});
   } catch (pw::error const& e) {
@@ -55,8 +58,7 @@ std::string failure_of(pw::plan_view plan, std::function<void(pw::in_process::en
       std::rethrow_if_nested(e);
     } catch (std::exception const& first) {
       text += std::string("; first of all ") + first.what();
-    } catch (...) {
-    }
+    } catch (...) {}
     return text;
   }
   return "nothing was thrown";
@@ -69,18 +71,23 @@ void check_says(std::string const& text, std::string const& part) {
 }
 
 // Trains for some steps with a fault somewhere.
-template<class Set> std::string failure_of(pw::plan_view plan, Set const& set, auto optimizer, auto const& batch, pw::in_process::transfer_mode mode, bool evaluates = false) {
-  return failure_of(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan, set, here, optimizer);
-    for (int step = 0; step < 3; ++step) training.step(batch);
-    training.drain();
-    if (evaluates) training.evaluate(batch);
-  }, mode);
+template<class Set> std::string failure_of(pw::plan_view plan, Set const& set, auto optimizer, auto const& batch,
+                                           pw::in_process::transfer_mode mode, bool evaluates = false) {
+  return failure_of(
+      plan,
+      [&](pw::in_process::endpoint& here) {
+        auto training = pw::pipeline(plan, set, here, optimizer);
+        for (int step = 0; step < 3; ++step) training.step(batch);
+        training.drain();
+        if (evaluates) training.evaluate(batch);
+      },
+      mode);
 }
 
 std::string place(int rank, int stage, int micro_batch, std::string_view letter) {
   std::string const s = std::to_string(stage), m = std::to_string(micro_batch);
-  return "rank " + std::to_string(rank) + ", stage " + s + ", micro-batch " + m + ", action " + s + std::string(letter) + m;
+  return "rank " + std::to_string(rank) + ", stage " + s + ", micro-batch " + m + ", action " + s +
+         std::string(letter) + m;
 }
 
 }  // namespace
@@ -95,7 +102,8 @@ TEST_CASE("a stage that throws: every rank stops, and the error names rank, stag
           fault const where{.what = fault::throws, .at = at, .stage = stage, .micro_batch = 2, .step = 1};
           auto const plan = plan_of(s);
           std::string const why = failure_of(plan, model_of(s, where), pw::sgd{}, numbers{}, mode);
-          check_says(why, place(stage % ranks, stage, s.streams ? micro_batches + 2 : 2, at == pw::kind::forward ? "F" : "B"));
+          check_says(
+              why, place(stage % ranks, stage, s.streams ? micro_batches + 2 : 2, at == pw::kind::forward ? "F" : "B"));
           check_says(why, "the stage is out of order");
         }
 }
@@ -106,14 +114,16 @@ TEST_CASE("a stage that throws when it runs a second time") {
     auto const plan = plan_of(s, {.recompute = pw::recompute_mode::always});
     fault const where{.what = fault::throws, .at = pw::kind::recompute, .stage = 1, .micro_batch = 1, .step = 2};
     auto const set = pw::recompute_each<pw::recompute_mode::always>(model_of(s, where));
-    check_says(failure_of(plan, set, pw::sgd{}, numbers{}, pw::in_process::strict), place(1, 1, s.streams ? 2 * micro_batches + 1 : 1, "R"));
+    check_says(failure_of(plan, set, pw::sgd{}, numbers{}, pw::in_process::strict),
+               place(1, 1, s.streams ? 2 * micro_batches + 1 : 1, "R"));
   }
 }
 
 TEST_CASE("a stage that throws a number") {
   for (auto const& s : schedules) {
     CAPTURE(s.name);
-    fault const where{.what = fault::throws_a_number, .at = pw::kind::backward, .stage = 2, .micro_batch = 0, .step = 0};
+    fault const where{
+        .what = fault::throws_a_number, .at = pw::kind::backward, .stage = 2, .micro_batch = 0, .step = 0};
     auto const plan = plan_of(s);
     check_says(failure_of(plan, model_of(s, where), pw::sgd{}, numbers{}, pw::in_process::strict), place(2, 2, 0, "B"));
   }
@@ -124,7 +134,8 @@ TEST_CASE("a stage that throws in an evaluation") {
     CAPTURE(s.name);
     fault const where{.what = fault::throws, .at = pw::kind::forward, .stage = 1, .micro_batch = 3, .training = false};
     auto const plan = plan_of(s);
-    check_says(failure_of(plan, model_of(s, where), pw::sgd{}, numbers{}, pw::in_process::strict, true), place(1, 1, 3, "F"));
+    check_says(failure_of(plan, model_of(s, where), pw::sgd{}, numbers{}, pw::in_process::strict, true),
+               place(1, 1, 3, "F"));
   }
 }
 
@@ -132,7 +143,8 @@ namespace {
 
 struct refusing {  // updates the first weight once
   static constexpr std::size_t states = 0;
-  template<class T> void update(pw::optimizer_step step, pw::parameter_options, std::span<T const> newest, std::span<T const>, std::span<T> fresh, std::array<std::span<T>, 0>) const {
+  template<class T> void update(pw::optimizer_step step, pw::parameter_options, std::span<T const> newest,
+                                std::span<T const>, std::span<T> fresh, std::array<std::span<T>, 0>) const {
     if (step.number == 2) throw std::runtime_error("no second update");
     for (std::size_t i = 0; i < fresh.size(); ++i) fresh[i] = newest[i];
   }
@@ -161,8 +173,10 @@ TEST_CASE("an optimizer or a batch that throws") {
     std::string const optimizer = failure_of(plan, model_of(s), refusing{}, numbers{}, pw::in_process::strict);
     check_says(optimizer, "no second update");
     check_says(optimizer, "UPDATE");
-    check_says(failure_of(plan, model_of(s), pw::sgd{}, without_third_input{}, pw::in_process::strict), place(0, 0, 2, "F") + ": the data has ended");
-    check_says(failure_of(plan, model_of(s), pw::sgd{}, without_third_target{}, pw::in_process::strict), place(last % ranks, last, 2, "F") + ": the targets have ended");
+    check_says(failure_of(plan, model_of(s), pw::sgd{}, without_third_input{}, pw::in_process::strict),
+               place(0, 0, 2, "F") + ": the data has ended");
+    check_says(failure_of(plan, model_of(s), pw::sgd{}, without_third_target{}, pw::in_process::strict),
+               place(last % ranks, last, 2, "F") + ": the targets have ended");
   }
 }
 
@@ -175,21 +189,24 @@ TEST_CASE("a rank that stops between two steps: the others say where they were w
         CAPTURE(how);
         auto const plan = plan_of(s);
         std::vector<std::string> heard(ranks);
-        std::string const why = failure_of(plan, [&](pw::in_process::endpoint& here) {
-          auto training = pw::pipeline(plan, model_of(s), here, pw::sgd{});
-          try {
-            for (int step = 0; step < 4; ++step) {
-              training.step(numbers{});
-              if (here.rank() != who) continue;
-              if (how == 1) here.abort("this rank has had enough");
-              if (how > 0) return;  // how 2: without a word
-              throw std::runtime_error("this rank has had enough");
-            }
-          } catch (pw::error const& e) {
-            heard[static_cast<std::size_t>(here.rank())] = e.what();
-            throw;
-          }
-        }, pw::in_process::strict);
+        std::string const why = failure_of(
+            plan,
+            [&](pw::in_process::endpoint& here) {
+              auto training = pw::pipeline(plan, model_of(s), here, pw::sgd{});
+              try {
+                for (int step = 0; step < 4; ++step) {
+                  training.step(numbers{});
+                  if (here.rank() != who) continue;
+                  if (how == 1) here.abort("this rank has had enough");
+                  if (how > 0) return;  // how 2: without a word
+                  throw std::runtime_error("this rank has had enough");
+                }
+              } catch (pw::error const& e) {
+                heard[static_cast<std::size_t>(here.rank())] = e.what();
+                throw;
+              }
+            },
+            pw::in_process::strict);
         if (how < 2) check_says(why, "this rank has had enough");
         check_says(why, "rank " + std::to_string(who));
         // A stream that ends undrained says so itself, unless a peer's complaint comes first.

@@ -8,14 +8,13 @@
 #include <string>
 #include <vector>
 
+#include <doctest/doctest.h>
+#include <support/faulty_model.hpp>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <doctest/doctest.h>
-
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <support/faulty_model.hpp>
 
 namespace pw = pipewright;
 using toys::fault;
@@ -41,7 +40,8 @@ struct hang {
 void start(hang& h) {
   std::array<char, 4096> path{};
   REQUIRE(readlink("/proc/self/exe", path.data(), path.size() - 1) > 0);
-  auto const command = std::string(variable) + "='" + h.schedule + " " + std::to_string(h.rank) + "' '" + path.data() + "' --no-skip --test-case=child 2>&1";
+  auto const command = std::string(variable) + "='" + h.schedule + " " + std::to_string(h.rank) + "' '" + path.data() +
+                       "' --no-skip --test-case=child 2>&1";
   h.output = popen(command.c_str(), "r");
   REQUIRE(h.output != nullptr);
 }
@@ -51,19 +51,25 @@ void start(hang& h) {
 TEST_CASE("child" * doctest::skip()) {
   char const* const given = std::getenv(variable);
   if (given == nullptr) return;  // started by hand
-  alarm(120);  // if it does not end by itself, the test is to say which one it was
+  alarm(120);                    // if it does not end by itself, the test is to say which one it was
   std::string schedule;
   int rank = 0;
   std::istringstream(given) >> schedule >> rank;
   int const chunks = schedule == "interleaved" ? 2 : 1;
-  fault const where{.what = fault::never_returns, .at = rank == 1 ? pw::kind::backward : pw::kind::forward, .stage = rank, .micro_batch = 1, .step = 1};
+  fault const where{.what = fault::never_returns,
+                    .at = rank == 1 ? pw::kind::backward : pw::kind::forward,
+                    .stage = rank,
+                    .micro_batch = 1,
+                    .step = 1};
   auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = micro_batches, .chunks = chunks});
   toys::faulty_model const model{std::vector<double>(static_cast<std::size_t>(ranks * chunks), 0.5), where};
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan, model, here, pw::sgd{});
-    for (int step = 0; step < 3; ++step) training.step(numbers{});
-    training.drain();
-  }, {.deadline = 2, .grace = 3});
+  pw::in_process::run(plan,
+                      [&](pw::in_process::endpoint& here) {
+                        auto training = pw::pipeline(plan, model, here, pw::sgd{});
+                        for (int step = 0; step < 3; ++step) training.step(numbers{});
+                        training.drain();
+                      },
+                      {.deadline = 2, .grace = 3});
 }
 
 TEST_CASE("a stage that never returns, under every schedule") {

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/scalar_model.hpp>
 
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/steady.hpp>
 #include <pipewright/transport/in_process.hpp>
-#include <support/scalar_model.hpp>
 
 namespace pw = pipewright;
 
@@ -27,7 +27,9 @@ struct numbers {
 
 // Instructions by what they are, and how often.
 using tally = std::map<std::pair<std::string, int>, int>;
-std::pair<std::string, int> key_of(pw::instruction i) { return {std::string(pw::action_text(i.what).view()), i.version}; }
+std::pair<std::string, int> key_of(pw::instruction i) {
+  return {std::string(pw::action_text(i.what).view()), i.version};
+}
 
 struct listener {
   int rank = 0;
@@ -70,7 +72,8 @@ TEST_CASE("every instruction is heard of once, before and after") {
         CAPTURE(schedule);
         CAPTURE(ranks);
         int const chunks = schedule == "interleaved" ? 2 : 1, steps = 5;
-        auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 3, .chunks = chunks}, {.step_facts = clips});
+        auto const plan =
+            pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 3, .chunks = chunks}, {.step_facts = clips});
         toys::scalar_model const model{std::vector<double>(static_cast<std::size_t>(ranks * chunks), 0.5)};
         std::vector<listener> listeners(static_cast<std::size_t>(ranks));
         pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
@@ -112,7 +115,8 @@ TEST_CASE("one thread drives all ranks, and nothing changes") {
     for (int rank = 0; rank < ranks; ++rank)
       makers.emplace_back([&, rank] {
         auto const at = static_cast<std::size_t>(rank);
-        training[at] = std::make_unique<training_type>(plan.view(), model, ends[at], pw::sgd{.rate = 0.25}, pw::pipeline_options{}, pw::detail::nobody);
+        training[at] = std::make_unique<training_type>(plan.view(), model, ends[at], pw::sgd{.rate = 0.25},
+                                                       pw::pipeline_options{}, pw::detail::nobody);
       });
     for (auto& each : makers) each.join();
     numbers batch;

@@ -2,8 +2,8 @@
 #include <utility>
 
 #include <doctest/doctest.h>
-
 #include <laws/transport.hpp>
+
 #include <pipewright/transport/in_process.hpp>
 
 namespace pw = pipewright;
@@ -45,10 +45,13 @@ TEST_CASE("buffered threads with uneven links keep the laws") { laws::transport<
 /// An endpoint that differs from the right one by what Wrong says.
 template<class Wrong> struct wrong_threads : threads {
   void run(int ranks, auto f, double deadline) const {
-    threads::run(ranks, [&](pw::in_process::endpoint& right) {
-      Wrong here(right);
-      f(here);
-    }, deadline);
+    threads::run(
+        ranks,
+        [&](pw::in_process::endpoint& right) {
+          Wrong here(right);
+          f(here);
+        },
+        deadline);
   }
 };
 

@@ -124,20 +124,22 @@ TEST_CASE("a link with a bandwidth carries one transfer after the other, whateve
 TEST_CASE("an abort ends the wait for a link") {
   bool told = false;
   try {
-    pw::in_process::run(2, [&](endpoint& here) {
-      int const channel = here.open({0, 1, pw::traffic::activation});
-      int slot = 0;
-      if (here.rank() == 0) {
-        here.wait(here.send(channel, pw::message_of(slot)));
-        here.abort("enough");
-      } else {
-        try {
-          here.wait(here.post(channel, pw::message_of(slot)));
-        } catch (pw::error const& fault) {
-          told = std::string_view(fault.what()) == "rank 0: enough";
-        }
-      }
-    }, {.latency = 3600, .deadline = 0});
+    pw::in_process::run(2,
+                        [&](endpoint& here) {
+                          int const channel = here.open({0, 1, pw::traffic::activation});
+                          int slot = 0;
+                          if (here.rank() == 0) {
+                            here.wait(here.send(channel, pw::message_of(slot)));
+                            here.abort("enough");
+                          } else {
+                            try {
+                              here.wait(here.post(channel, pw::message_of(slot)));
+                            } catch (pw::error const& fault) {
+                              told = std::string_view(fault.what()) == "rank 0: enough";
+                            }
+                          }
+                        },
+                        {.latency = 3600, .deadline = 0});
     FAIL("nothing was thrown");
   } catch (pw::error const& fault) {
     CHECK(fault.what() == std::string("rank 0: enough"));

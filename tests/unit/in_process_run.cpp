@@ -13,10 +13,9 @@
 #include <thread>
 #include <utility>
 
+#include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <doctest/doctest.h>
 
 #include <pipewright/transport/in_process.hpp>
 
@@ -43,7 +42,11 @@ TEST_CASE("each rank has a thread of its own") {
     for (std::size_t j = 0; j <= i; ++j) CHECK((ids[i] == ids[j]) == (i == j));
 }
 
-struct view_of_plan { struct { int ranks; } facts; };
+struct view_of_plan {
+  struct {
+    int ranks;
+  } facts;
+};
 struct plan {
   view_of_plan view() const { return {{3}}; }
 };
@@ -84,7 +87,9 @@ TEST_CASE("misuse is told on the spot and stops nobody") {
   });
 }
 
-struct special : std::runtime_error { using runtime_error::runtime_error; };
+struct special : std::runtime_error {
+  using runtime_error::runtime_error;
+};
 
 TEST_CASE("the first failure is what is thrown, with its rank, when all have ended") {
   std::atomic<int> ended = 0;
@@ -114,7 +119,11 @@ TEST_CASE("the first failure is what is thrown, with its rank, when all have end
 
 TEST_CASE("a rank that says its name is not named twice") {
   auto const thrown_by_rank_1 = [](char const* text) {
-    return error_of([&] { run(2, [&](endpoint& here) { if (here.rank() == 1) throw pw::error(text); }); });
+    return error_of([&] {
+      run(2, [&](endpoint& here) {
+        if (here.rank() == 1) throw pw::error(text);
+      });
+    });
   };
   CHECK(thrown_by_rank_1("rank 1, stage 3: no") == "rank 1, stage 3: no");
   CHECK(thrown_by_rank_1("rank 1") == "rank 1");
@@ -123,8 +132,11 @@ TEST_CASE("a rank that says its name is not named twice") {
 
 TEST_CASE("what is no std::exception, and an abort without an exception, are failures too") {
   CHECK(error_of([] { run(2, [](endpoint&) { throw 5; }); }).find("no std::exception") != std::string::npos);
-  CHECK(error_of([] { run(2, [](endpoint& here) { if (here.rank() == 1) here.abort("I would rather not"); }); }) ==
-        "rank 1: I would rather not");
+  CHECK(error_of([] {
+          run(2, [](endpoint& here) {
+            if (here.rank() == 1) here.abort("I would rather not");
+          });
+        }) == "rank 1: I would rather not");
   // An engine aborts with more to say than the exception that it lets go on.
   CHECK(error_of([] {
           run(2, [](endpoint& here) {
@@ -138,29 +150,41 @@ TEST_CASE("what is no std::exception, and an abort without an exception, are fai
 TEST_CASE("a rank that waits for one who has returned is told so") {
   for (bool const polls : {false, true})
     CHECK(error_of([&] {
-            run(3, [&](endpoint& here) {
-              if (here.rank() != 1) return;
-              int slot = 0;
-              auto const begun = here.post(here.open({2, 1, pw::traffic::activation}), pw::message_of(slot));
-              if (polls) while (!here.poll(begun)) {}
-              else here.wait(begun);
-            }, {.deadline = 0});
-          }) == "rank 1 needs transfer 0 of the activation channel from rank 2 to rank 1, but rank 2 has returned "
-                "without it");
-  CHECK(error_of([] { run(3, [](endpoint& here) { if (here.rank() != 1) here.agree("x"); }, {.deadline = 0}); })
-            .ends_with("needs all ranks to agree on what to run, but rank 1 returned without it"));
+            run(3,
+                [&](endpoint& here) {
+                  if (here.rank() != 1) return;
+                  int slot = 0;
+                  auto const begun = here.post(here.open({2, 1, pw::traffic::activation}), pw::message_of(slot));
+                  if (polls)
+                    while (!here.poll(begun)) {}
+                  else here.wait(begun);
+                },
+                {.deadline = 0});
+          }) ==
+          "rank 1 needs transfer 0 of the activation channel from rank 2 to rank 1, but rank 2 has returned "
+          "without it");
+  CHECK(error_of([] {
+          run(3,
+              [](endpoint& here) {
+                if (here.rank() != 1) here.agree("x");
+              },
+              {.deadline = 0});
+        }).ends_with("needs all ranks to agree on what to run, but rank 1 returned without it"));
 }
 
 TEST_CASE("a value that its link holds longer than the deadline") {
   CHECK(error_of([] {
-          run(2, [](endpoint& here) {
-            int slot = 0;
-            int const channel = here.open({0, 1, pw::traffic::activation});
-            auto const value = pw::message_of(slot);
-            here.wait(here.rank() ? here.post(channel, value) : here.send(channel, value));
-          }, {.latency = 1000, .deadline = 0.1, .grace = 60});
-        }) == "rank 1 waited 0.1 s for transfer 0 of the activation channel from rank 0 to rank 1, which its slow link "
-              "still holds; set a longer deadline");
+          run(2,
+              [](endpoint& here) {
+                int slot = 0;
+                int const channel = here.open({0, 1, pw::traffic::activation});
+                auto const value = pw::message_of(slot);
+                here.wait(here.rank() ? here.post(channel, value) : here.send(channel, value));
+              },
+              {.latency = 1000, .deadline = 0.1, .grace = 60});
+        }) ==
+        "rank 1 waited 0.1 s for transfer 0 of the activation channel from rank 0 to rank 1, which its slow link "
+        "still holds; set a longer deadline");
 }
 
 TEST_CASE("after an abort no slot is touched") {
@@ -189,28 +213,34 @@ void never_return() {
   for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 TEST_CASE("child: stuck" * doctest::skip()) {
-  run(3, [](endpoint& here) {
-    int slot = 0;
-    if (here.rank() == 2) never_return();
-    if (here.rank() == 1) here.wait(here.post(here.open({2, 1, pw::traffic::activation}), pw::message_of(slot)));
-    else here.agree("never");
-  }, {.deadline = 0.3});
+  run(3,
+      [](endpoint& here) {
+        int slot = 0;
+        if (here.rank() == 2) never_return();
+        if (here.rank() == 1) here.wait(here.post(here.open({2, 1, pw::traffic::activation}), pw::message_of(slot)));
+        else here.agree("never");
+      },
+      {.deadline = 0.3});
 }
 TEST_CASE("child: stuck while another throws" * doctest::skip()) {
-  run(2, [](endpoint& here) {
-    if (here.rank() == 0) throw special("broken");
-    never_return();
-  }, {.deadline = 0, .grace = 0.1});
+  run(2,
+      [](endpoint& here) {
+        if (here.rank() == 0) throw special("broken");
+        never_return();
+      },
+      {.deadline = 0, .grace = 0.1});
 }
 TEST_CASE("child: own ending" * doctest::skip()) {
-  run(2, [](endpoint& here) {
-    if (here.rank() == 0) throw special("broken");
-    never_return();
-  }, {.deadline = 0.1, .on_hang = [](std::string_view text) {
-        std::printf("<%.*s>\n", static_cast<int>(text.size()), text.data());
-        std::fflush(stdout);
-        std::_Exit(3);
-      }});
+  run(2,
+      [](endpoint& here) {
+        if (here.rank() == 0) throw special("broken");
+        never_return();
+      },
+      {.deadline = 0.1, .on_hang = [](std::string_view text) {
+         std::printf("<%.*s>\n", static_cast<int>(text.size()), text.data());
+         std::fflush(stdout);
+         std::_Exit(3);
+       }});
 }
 
 std::pair<int, std::string> child(std::string const& name) {

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/optimizer_table.hpp>
 
 #include <pipewright/pipeline/optimizer.hpp>
 #include <pipewright/pipeline/options.hpp>
-#include <support/optimizer_table.hpp>
 
 namespace pw = pipewright;
 
@@ -33,13 +33,14 @@ template<class T, class Optimizer> struct parameter {
       states[s].resize(values.size());
       state[s] = states[s];
     }
-    optimizer.update({.number = ++number, .gradient_scale = scale}, options, std::span<T const>(values), std::span<T const>(gradient),
-                     in_place ? std::span<T>(values) : std::span<T>(fresh), state);
+    optimizer.update({.number = ++number, .gradient_scale = scale}, options, std::span<T const>(values),
+                     std::span<T const>(gradient), in_place ? std::span<T>(values) : std::span<T>(fresh), state);
     if (!in_place) values = std::move(fresh);
   }
 };
 
-template<class T, class O> parameter<T, O> start(O optimizer, std::vector<T> values, pw::parameter_options options = {}) {
+template<class T, class O> parameter<T, O> start(O optimizer, std::vector<T> values,
+                                                 pw::parameter_options options = {}) {
   return {std::move(optimizer), std::move(values), options};
 }
 
@@ -49,14 +50,17 @@ TEST_CASE_TEMPLATE("PyTorch's optimizers make the same weights", T, double, floa
   double const tolerance = std::is_same_v<T, double> ? 1e-14 : 2e-6;
   for (auto const& each : support::optimizer_cases()) {
     CAPTURE(each.name);
-    std::visit([&](auto const& optimizer) {
-      auto p = start<T>(optimizer, {support::optimizer_start.begin(), support::optimizer_start.end()});
-      for (std::size_t step = 0; step < each.weights.size(); ++step) {
-        auto const& g = support::optimizer_gradients[step];
-        p.update({g.begin(), g.end()});
-        for (std::size_t i = 0; i < p.values.size(); ++i) CHECK(std::abs(static_cast<double>(p.values[i]) - each.weights[step][i]) <= tolerance);
-      }
-    }, each.optimizer);
+    std::visit(
+        [&](auto const& optimizer) {
+          auto p = start<T>(optimizer, {support::optimizer_start.begin(), support::optimizer_start.end()});
+          for (std::size_t step = 0; step < each.weights.size(); ++step) {
+            auto const& g = support::optimizer_gradients[step];
+            p.update({g.begin(), g.end()});
+            for (std::size_t i = 0; i < p.values.size(); ++i)
+              CHECK(std::abs(static_cast<double>(p.values[i]) - each.weights[step][i]) <= tolerance);
+          }
+        },
+        each.optimizer);
   }
 }
 
@@ -126,7 +130,8 @@ TEST_CASE("learning rates") {
     CHECK(rate.at(2) == 0.4);
     CHECK(rate.at(4) == 0.8);
   }
-  pw::learning_rate const line(0.8, shape::linear, 4, 12, 0.2), bow(0.8, shape::cosine, 4, 12, 0.2), level(0.8, shape::constant, 4, 12, 0.2);
+  pw::learning_rate const line(0.8, shape::linear, 4, 12, 0.2), bow(0.8, shape::cosine, 4, 12, 0.2),
+      level(0.8, shape::constant, 4, 12, 0.2);
   CHECK(line.at(8) == doctest::Approx(0.5));
   CHECK(bow.at(8) == doctest::Approx(0.5));
   CHECK(line.at(6) == doctest::Approx(0.65));
