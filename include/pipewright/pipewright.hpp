@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// All of the core.
+// All that a training needs. Pictures, trace files and the recorder stand apart: <pipewright/trace/all.hpp>.
 
 #include <pipewright/error.hpp>
 #include <pipewright/pipeline/all.hpp>
 #include <pipewright/plan/all.hpp>
 #include <pipewright/schedule/all.hpp>
 #include <pipewright/stage/all.hpp>
-#include <pipewright/trace/all.hpp>
+#include <pipewright/trace/grid.hpp>
 #include <pipewright/transport/all.hpp>
 #include <pipewright/version.hpp>
