@@ -95,7 +95,7 @@ void train(trainer::request const& r) {
     return;
   }
   auto const data = trainer::load_data(r);
-  auto const weights = r.weights.empty() ? std::nullopt : std::optional<pw::gpt2::safetensors>(r.weights);
+  auto const weights = r.weights.empty() ? std::nullopt : std::optional<pw::safetensors::checkpoint>(r.weights);
   trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
   if (talks) fmt::print("{}", trainer::describe(r, p));

@@ -204,7 +204,7 @@ namespace detail {
 template<class Set> class training {
  public:
   training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report,
-           gpt2::safetensors const* file)
+           pw::safetensors::checkpoint const* file)
       : r_{r},
         p_{p},
         data_{data},
@@ -315,7 +315,7 @@ template<class Set> class training {
   gpt2::text_data const& data_;
   Set set_;
   progress_line report_;
-  gpt2::safetensors const* file_;
+  pw::safetensors::checkpoint const* file_;
   std::vector<pw::recorder> recorders_;
   std::vector<std::vector<stretch>> stretches_;
   std::mutex mutex_;  // of what finish() writes; all else in result_ is written by one rank
@@ -326,7 +326,7 @@ template<class Set> class training {
 
 /// Trains as planned, from the weights of a file if there is one.
 inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report,
-                     gpt2::safetensors const* file = nullptr) {
+                     pw::safetensors::checkpoint const* file = nullptr) {
   check_memory(p);
   auto const run = [&](auto set) {
     return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report), file).run();

@@ -12,7 +12,7 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/load.hpp>
-#include <pipewright/gpt2/safetensors.hpp>
+#include <pipewright/safetensors/file.hpp>
 
 #include "whole_model.hpp"
 
@@ -38,7 +38,7 @@ auto with_header(std::string const& header, std::string const& values) -> std::s
 auto refusal(std::string const& bytes) -> std::string {
   auto const file = temporary_file(bytes);
   try {
-    gpt2::safetensors{file.path};
+    pw::safetensors::file{file.path};
   } catch (pw::error const& e) {
     return e.what();
   }
@@ -65,7 +65,7 @@ TEST_CASE("every type that is read") {
       temporary_file(with_header(header, bytes_of(1.5f, -2.f, std::uint16_t{0x3FC0}, std::uint16_t{0xC000},
                                                   std::uint16_t{0x3E00}, std::uint16_t{0x8001}, std::uint16_t{0x7C00},
                                                   std::uint16_t{0xFBFF}, 0.25, std::int64_t{-7}, std::int32_t{9})));
-  auto const read = gpt2::safetensors(file.path);
+  auto const read = pw::safetensors::file(file.path);
   CHECK(read.metadata().at("format") == "pt");
   CHECK(read.metadata().at("\xc3\xa9\xf0\x9f\x98\x80\n") == "\"x\"\\");
   CHECK(read.floats("a") == std::vector{1.5f, -2.f});
@@ -103,7 +103,7 @@ TEST_CASE("what is not a safetensors file is refused with a sentence") {
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", four, "unknown field");
   contains(R"({"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", four, "unknown type");
   contains(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", four, "non-negative");
-  contains(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", four, "expected ]");
+  contains(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", four, "non-negative integer");
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", four, "two numbers");
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four, "outside");
   contains(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", four, "outside");
@@ -122,36 +122,13 @@ TEST_CASE("what is not a safetensors file is refused with a sentence") {
   contains(R"({"\ud800":{}})", "", "surrogate");
   contains(R"({"\x":{}})", "", "escape");
   contains("{\"\n\":{}}", "", "control character");
-  CHECK_THROWS_AS(gpt2::safetensors("/nonexistent/model.safetensors"), pw::error);
-  CHECK_THROWS_AS(gpt2::safetensors{std::filesystem::temp_directory_path()}, pw::error);
-}
-
-TEST_CASE("no change of a file's header does worse than a sentence") {
-  auto const path = std::filesystem::path(PIPEWRIGHT_SOURCE_DIR "/tests/gpt2/fixtures/one_head.safetensors");
-  auto in = std::ifstream(path, std::ios::binary);
-  auto const good = std::string(std::istreambuf_iterator<char>(in), {});
-  auto length = std::uint64_t{};
-  std::memcpy(&length, good.data(), sizeof length);
-  auto engine = std::mt19937(1);
-  auto refused = 0;
-  for (int i = 0; i < 1000; ++i) {
-    auto bad = good;
-    for (auto changes = engine() % 3 + 1; changes > 0; --changes) {
-      auto const at = engine() % (8 + length);
-      if (engine() % 2 == 0) {
-        bad[at] = static_cast<char>(engine() % 3 == 0 ? engine() : "{}[],:\"0129-\\ "[engine() % 14]);
-      } else {
-        bad.erase(at, engine() % 20);
-      }
-    }
-    refused += !refusal(bad).empty();
-  }
-  CHECK(refused > 900);  // a changed name or metadata is still a file
+  CHECK_THROWS_AS(pw::safetensors::file("/nonexistent/model.safetensors"), pw::error);
+  CHECK_THROWS_AS(pw::safetensors::file{std::filesystem::temp_directory_path()}, pw::error);
 }
 
 TEST_CASE("loading checks names and shapes") {
   auto const path = std::filesystem::path(PIPEWRIGHT_SOURCE_DIR "/tests/gpt2/fixtures/tied.safetensors");
-  auto const file = gpt2::safetensors(path);
+  auto const file = pw::safetensors::file(path);
   auto model = test::whole_model({.vocabulary = 53, .positions = 9, .width = 32, .heads = 4, .layers = 3});
   auto& [wte, blocks, head] = model.weights.layers;
   gpt2::load(file, wte);
@@ -162,7 +139,8 @@ TEST_CASE("loading checks names and shapes") {
   CHECK_THROWS_AS(gpt2::load(file, blocks.layers[2]), pw::error);  // the file has two
   auto larger = test::whole_model({.vocabulary = 54, .positions = 9, .width = 32, .heads = 4, .layers = 2});
   CHECK_THROWS_WITH_AS(gpt2::load(file, std::get<0>(larger.weights.layers)),
-                       "GPT-2: the file's wte.weight does not have the shape 54 x 32 that the model needs; "
-                       "check the model's sizes",
+                       ("GPT-2: wte.weight of " + path.string() +
+                        " does not have the shape 54 x 32 that the model needs; check the model's sizes")
+                           .c_str(),
                        pw::error);
 }

@@ -9,7 +9,7 @@
 #include <doctest/doctest.h>
 
 #include <pipewright/gpt2/load.hpp>
-#include <pipewright/gpt2/safetensors.hpp>
+#include <pipewright/safetensors/file.hpp>
 
 #include "reference.hpp"
 #include "whole_model.hpp"
@@ -25,14 +25,14 @@ constexpr auto tolerance = 1e-4;  // relative to each tensor's norm
 auto fixtures() -> std::vector<std::filesystem::path> {
   std::vector<std::filesystem::path> files;
   for (auto const& each : std::filesystem::directory_iterator(PIPEWRIGHT_SOURCE_DIR "/tests/gpt2/fixtures")) {
-    files.push_back(each.path());
+    if (each.is_regular_file()) files.push_back(each.path());
   }
   return files;
 }
 
-auto number(gpt2::safetensors const& file, char const* key) -> int { return std::stoi(file.metadata().at(key)); }
+auto number(pw::safetensors::file const& file, char const* key) -> int { return std::stoi(file.metadata().at(key)); }
 
-auto tokens(gpt2::safetensors const& file, char const* key) -> gpt2::token_batch {
+auto tokens(pw::safetensors::file const& file, char const* key) -> gpt2::token_batch {
   auto const& shape = file.at(key).shape;
   return {{static_cast<int>(shape.at(0)), static_cast<int>(shape.at(1))}, file.integers(key)};
 }
@@ -45,7 +45,7 @@ TEST_CASE("logits, loss and gradients are Hugging Face's") {
   auto worst = 0.;
   for (auto const& path : files) {
     CAPTURE(path.filename().string());
-    auto const file = gpt2::safetensors(path);
+    auto const file = pw::safetensors::file(path);
     auto const c = gpt2::configuration{.vocabulary = number(file, "vocabulary"),
                                        .positions = number(file, "positions"),
                                        .width = number(file, "width"),

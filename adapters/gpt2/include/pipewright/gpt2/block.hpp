@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <cmath>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/gpt2/tensors.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::gpt2 {
@@ -73,21 +71,7 @@ class block {
   }
 
   void initialize(auto const& context, weights& w) const {
-    auto const c = configuration_.width;
-    auto const residual = 0.02f / std::sqrt(2.f * static_cast<float>(configuration_.layers));
-    auto const h = "h." + std::to_string(index_) + ".";
-    w = weights({{.name = h + "ln_1.weight", .columns = c, .mean = 1.f},
-                 {.name = h + "ln_1.bias", .columns = c},
-                 {.name = h + "attn.c_attn.weight", .rows = c, .columns = 3 * c, .deviation = 0.02f},
-                 {.name = h + "attn.c_attn.bias", .columns = 3 * c},
-                 {.name = h + "attn.c_proj.weight", .rows = c, .columns = c, .deviation = residual},
-                 {.name = h + "attn.c_proj.bias", .columns = c},
-                 {.name = h + "ln_2.weight", .columns = c, .mean = 1.f},
-                 {.name = h + "ln_2.bias", .columns = c},
-                 {.name = h + "mlp.c_fc.weight", .rows = c, .columns = 4 * c, .deviation = 0.02f},
-                 {.name = h + "mlp.c_fc.bias", .columns = 4 * c},
-                 {.name = h + "mlp.c_proj.weight", .rows = 4 * c, .columns = c, .deviation = residual},
-                 {.name = h + "mlp.c_proj.bias", .columns = c}});
+    w = weights(block_tensors(configuration_, index_));
     w.initialize(context.seed);
   }
 

@@ -8,6 +8,7 @@
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/gpt2/tensors.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::gpt2 {
@@ -31,9 +32,7 @@ class embedding {
   explicit embedding(configuration const& c, Backend on = {}) : configuration_(c), on_(std::move(on)) { check(c); }
 
   void initialize(auto const& context, weights& w) const {
-    auto const& c = configuration_;
-    w = weights({{.name = "wte.weight", .rows = c.vocabulary, .columns = c.width, .deviation = 0.02f},
-                 {.name = "wpe.weight", .rows = c.positions, .columns = c.width, .deviation = 0.02f}});
+    w = weights(embedding_tensors(configuration_));
     w.initialize(context.seed);
   }
 

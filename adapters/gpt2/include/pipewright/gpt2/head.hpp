@@ -10,6 +10,7 @@
 #include <pipewright/gpt2/boundary.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/gpt2/tensors.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::gpt2 {
@@ -57,14 +58,7 @@ class head {
   }
 
   void initialize(auto const& context, weights& w) const {
-    auto const& c = configuration_;
-    w = weights({{.name = "ln_f.weight", .columns = c.width, .mean = 1.f},
-                 {.name = "ln_f.bias", .columns = c.width},
-                 {.name = "lm_head.weight",
-                  .rows = c.vocabulary,
-                  .columns = c.width,
-                  .deviation = 0.02f,
-                  .drawn_as = "wte.weight"}});
+    w = weights(head_tensors(configuration_));
     w.initialize(context.seed);
   }
 

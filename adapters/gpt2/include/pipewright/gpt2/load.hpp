@@ -1,39 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <pipewright/error.hpp>
+#include <pipewright/gpt2/hugging_face.hpp>
 #include <pipewright/gpt2/parameters.hpp>
-#include <pipewright/gpt2/safetensors.hpp>
+#include <pipewright/gpt2/tensors.hpp>
+#include <pipewright/safetensors/checkpoint.hpp>
+#include <pipewright/safetensors/file.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 
+/// Tensors by name: a safetensors::file, or a safetensors::checkpoint of several.
+template<class T>
+concept tensor_source = requires(T const& from, std::string const& name, std::span<float> to) {
+  { from.name() } -> std::convertible_to<std::string>;
+  { from.contains(name) } -> std::same_as<bool>;
+  { from.at(name) } -> std::same_as<safetensors::tensor const&>;
+  { from.bytes(name) } -> std::same_as<std::span<std::byte const>>;
+  from.read(name, to);
+};
+
 /// The name under which a file holds a parameter: its own, with or without Hugging Face's `transformer.` in front. A file
 /// without `lm_head.weight` (a tied model's) holds it as `wte.weight`. Throws error where there is none.
-[[nodiscard]] inline auto name_in(safetensors const& file, std::string const& name) -> std::string {
+[[nodiscard]] auto name_in(tensor_source auto const& from, std::string const& name) -> std::string {
   for (auto const& candidate : {name, "transformer." + name}) {
-    if (file.contains(candidate)) return candidate;
+    if (from.contains(candidate)) return candidate;
   }
-  if (name == "lm_head.weight") return name_in(file, "wte.weight");
-  static_cast<void>(file.at(name));  // throws
+  if (name == "lm_head.weight") return name_in(from, "wte.weight");
+  static_cast<void>(from.at(name));  // throws
   return name;
+}
+
+/// The shape of a parameter in a file.
+[[nodiscard]] inline auto shape_of(parameter const& p) -> std::vector<std::uint64_t> {
+  auto const columns = static_cast<std::uint64_t>(p.columns);
+  auto const is_vector = p.name.ends_with(".bias") || p.name.find("ln_") != std::string::npos;
+  if (is_vector) return {columns};
+  return {static_cast<std::uint64_t>(p.rows), columns};
+}
+
+namespace detail {
+
+/// The name in a file of a parameter that has its shape there.
+auto fitting_name_in(tensor_source auto const& from, parameter const& p) -> std::string {
+  auto name = name_in(from, p.name);
+  if (from.at(name).shape != shape_of(p)) {
+    throw error("GPT-2: " + name + " of " + from.name() + " does not have the shape " + std::to_string(p.rows) + " x " +
+                std::to_string(p.columns) + " that the model needs; check the model's sizes");
+  }
+  return name;
+}
+
+/// Older files keep the attention's causal mask, which is no weight: `h.<i>.attn.bias` and `.attn.masked_bias`.
+inline auto is_causal_mask(std::string_view name) -> bool {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+}  // namespace detail
+
+/// Throws error unless a checkpoint holds this model and nothing else: each tensor once, in its shape, as floats; where
+/// embedding and head are one weight, not two different ones. Reads no values but those of such a head.
+inline void check(safetensors::checkpoint const& from, hugging_face_model const& model) {
+  check(model.sizes);
+  std::set<std::string> known;
+  auto const expect = [&](std::vector<parameter> const& tensors) {
+    for (auto const& p : tensors) known.insert(detail::fitting_name_in(from, p));
+  };
+  expect(embedding_tensors(model.sizes));
+  for (int i = 0; i < model.sizes.layers; ++i)
+    expect(block_tensors(model.sizes, i));  // the first that is missing throws
+  expect(head_tensors(model.sizes));
+  for (auto const& name : from.names()) {
+    if (known.contains(name) || detail::is_causal_mask(name)) continue;
+    throw error("GPT-2: checkpoint " + from.name() + " holds " + safetensors::shown(name) +
+                ", which is no tensor of a GPT-2 of " + std::to_string(model.sizes.layers) +
+                " layers, or holds it twice; check that config.json belongs to it");
+  }
+  auto const head = name_in(from, "lm_head.weight"), table = name_in(from, "wte.weight");
+  if (model.tied && head != table && !std::ranges::equal(from.bytes(head), from.bytes(table))) {
+    throw error("GPT-2: checkpoint " + from.name() + " has a " + head + " that is not its " + table +
+                ", though config.json says that they are one; set tie_word_embeddings to false");
+  }
 }
 
 /// Gives a layer the values that a file has under its tensors' names. Throws error where a tensor is missing or of another
 /// shape.
 template<class Backend>
-void load(safetensors const& file, parameter_set<Backend>& layer) {
+void load(tensor_source auto const& from, parameter_set<Backend>& layer) {
   auto index = 0;
+  std::vector<float> values;
   for (auto const& p : layer.parameters()) {
-    auto const name = name_in(file, p.name);
-    auto const rows = static_cast<std::uint64_t>(p.rows);
-    auto const columns = static_cast<std::uint64_t>(p.columns);
-    if (file.at(name).shape != (p.rows == 1 ? std::vector{columns} : std::vector{rows, columns})) {
-      throw error("GPT-2: the file's " + name + " does not have the shape " + std::to_string(rows) + " x " +
-                  std::to_string(columns) + " that the model needs; check the model's sizes");
-    }
-    auto const values = file.floats(name);
+    auto const name = detail::fitting_name_in(from, p);
+    values.resize(p.size());
+    from.read(name, values);
     Backend::upload(values.data(), values.size(), layer[index++]);
   }
 }

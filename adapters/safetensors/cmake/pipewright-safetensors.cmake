@@ -1,0 +1,1 @@
+# The component needs nothing before its target is imported.
