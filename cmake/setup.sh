@@ -15,6 +15,7 @@ need() {
     doctest-dev) includes doctest/doctest.h ;;
     libcli11-dev) includes CLI/CLI.hpp ;;
     nlohmann-json3-dev) includes nlohmann/json.hpp ;;
+    libpcre2-dev) links pcre2-8 ;;
     libfmt-dev) includes fmt/format.h && links fmt ;;
     libbenchmark-dev) includes benchmark/benchmark.h && links benchmark ;;
     libopenblas-dev) includes cblas.h && links openblas ;;
