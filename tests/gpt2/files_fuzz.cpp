@@ -192,3 +192,56 @@ TEST_CASE("token files") {
   CHECK(all.refused > fuzz::mutations / 4);
   CHECK(all.read > fuzz::mutations / 50);
 }
+
+// The mutated files are small, so that the fixed megabyte covers them; in these it does not.
+TEST_CASE("files full of the smallest things that cost memory") {
+  auto const folder = fuzz::folder();
+  auto const most_for = [&](std::string const& name, std::string const& bytes, auto read) {
+    auto const path = folder.path / name;
+    std::ofstream(path, std::ios::binary) << bytes;
+    auto const before = fuzz::live;
+    fuzz::peak = before;
+    try {
+      read(path);
+    } catch (pw::error const& e) {
+      MESSAGE(name, " refused: ", std::string(e.what()));
+    }
+    auto const used = fuzz::peak - before;
+    MESSAGE(name, ": ", used / bytes.size(), " bytes allocated for a byte of the file");
+    CHECK(used <= 64 * bytes.size());
+  };
+  auto const repeated = [](int count, auto piece) {
+    std::string all;
+    for (int i = 0; i < count; ++i) all += (i == 0 ? "" : ",") + piece(i);
+    return all;
+  };
+  auto const with_length = [](std::string const& header) {
+    auto const length = std::uint64_t{header.size()};
+    return std::string(reinterpret_cast<char const*>(&length), sizeof length) + header;
+  };
+  auto const number = [](int i) { return std::to_string(i); };
+  auto const tensor = [](int i) {
+    return "\"" + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  };
+  auto const open = [](fs::path const& path) { pw::safetensors::file{path}; };
+  most_for("tensors", with_length("{" + repeated(30'000, tensor) + "}"), open);
+  most_for("extents",
+           with_length(R"({"a":{"dtype":"U8","data_offsets":[0,0],"shape":[)" +
+                       repeated(1'000'000, [](int) { return std::string("0"); }) + "]}}"),
+           open);
+  most_for("metadata",
+           with_length(R"({"__metadata__":{)" + repeated(100'000, [&](int i) { return "\"" + number(i) + "\":\"\""; }) +
+                       "}}"),
+           open);
+  most_for("name", with_length("{\"" + std::string(1 << 20, 'x') + "\":{}}"), open);
+  most_for("index.json",
+           R"({"weight_map":{)" +
+               repeated(100'000, [&](int i) { return "\"" + number(i) + "\":\"" + number(i) + "\""; }) + "}}",
+           [](fs::path const& path) { pw::safetensors::checkpoint{path}; });
+  most_for("squad.json",
+           R"({"data":[{"paragraphs":[)" +
+               repeated(100'000, [&](int i) { return R"({"context":")" + number(i) + "\"}"; }) + "]}]}",
+           [](fs::path const& path) { CHECK(gpt2::read_squad(path).size() == 100'000); });
+  most_for("config.json", "{" + repeated(200'000, [&](int i) { return "\"" + number(i) + "\":0"; }) + "}",
+           [](fs::path const& path) { static_cast<void>(gpt2::read_configuration(path)); });
+}

@@ -146,7 +146,6 @@ struct folder {
 
 struct outcome {
   int read = 0, refused = 0;
-  double most_memory = 0;  ///< bytes allocated per byte of the file
 };
 
 /// Writes `mutations` changed files under `path`, each from the one that make(engine) gives. read(path) reads one and returns
@@ -178,10 +177,8 @@ auto run(std::filesystem::path const& path, std::size_t beside, Make make, Read 
     }
     auto const bytes = bad.size() + beside;
     REQUIRE(used <= 64 * bytes + (1 << 20));
-    if (bytes > 0) all.most_memory = std::max(all.most_memory, static_cast<double>(used) / static_cast<double>(bytes));
   }
-  MESSAGE(all.read, " read, ", all.refused, " refused, at most ", all.most_memory,
-          " bytes allocated for a byte of the file");
+  MESSAGE(all.read, " read, ", all.refused, " refused");
   return all;
 }
 

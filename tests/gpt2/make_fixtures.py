@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes tests/gpt2/fixtures/*.safetensors: what Hugging Face's GPT-2 computes for small random models.
+"""Makes tests/gpt2/fixtures: what Hugging Face's GPT-2 computes for small random models, and models as it saves them.
 
-Each file holds the weights, the tokens and targets, the logits, the loss and the gradient of every weight, computed in
+Each file *.safetensors holds the weights, the tokens and targets, the logits, the loss and the gradient of every weight, computed in
 fp64 and stored in fp32 (so that the stored numbers are the true ones to fp32 rounding). The configuration stands in
-the file's metadata.
+the file's metadata. Each folder is one that save_pretrained made, and expected.safetensors: tokens and their logits in fp32.
+types/all.safetensors has tensors of many types and shapes, in the bytes of the format's own library.
 
 Needs torch and transformers:  pip install torch transformers safetensors
 Usage: python3 make_fixtures.py [FOLDER]
@@ -65,11 +66,51 @@ def make(folder, name, seed):
     )
 
 
+# name: tied head, with the prefix "transformer.", largest shard
+SAVED = {"saved_tied_shards": (True, True, "6KB"), "saved_untied": (False, True, "1GB"), "saved_bare": (True, False, "1GB")}
+
+
+def save(folder, name, seed):
+    tied, prefix, shard = SAVED[name]
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            n_layer=2, n_embd=12, n_head=3, vocab_size=41, n_positions=10, embd_pdrop=0.0, attn_pdrop=0.25,
+            resid_pdrop=0.1, tie_word_embeddings=tied, bos_token_id=40, eos_token_id=40,
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    tokens = torch.randint(0, 41, (2, 7))
+    target = folder / name
+    (model if prefix else model.transformer).save_pretrained(target, max_shard_size=shard)
+    (target / "generation_config.json").unlink(missing_ok=True)
+    save_file(
+        {"tokens": tokens.int(), "logits": model(tokens).logits.detach().contiguous()}, target / "expected.safetensors"
+    )
+
+
+def save_types(folder):
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(7)
+    kinds = [torch.int8, torch.float64, torch.uint8, torch.float16, torch.int64, torch.bool, torch.bfloat16, torch.int16,
+             torch.float32, torch.int32, torch.float8_e4m3fn, torch.float8_e5m2]
+    tensors = {f"t{i * 5 % 12} {str(kind)[6:]}": (torch.randn(3, i + 1) * 3).to(kind) for i, kind in enumerate(kinds)}
+    tensors["single"] = torch.tensor(2.5)
+    tensors["none"] = torch.zeros(4, 0, 2)
+    tensors["\u00e9 \"quoted\" \\ \n \u0001 \ud55c"] = torch.ones(1, 1, 1)
+    save_file(tensors, folder / "all.safetensors", metadata={"format": "pt"})
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "fixtures"
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(CASES):
         make(folder, name, seed)
+    for seed, name in enumerate(SAVED):
+        save(folder, name, seed)
+    save_types(folder / "types")
 
 
 if __name__ == "__main__":
