@@ -3,9 +3,13 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include <pipewright/transport/parts.hpp>
+#include <pipewright/transport/value_shape.hpp>
 
 namespace pipewright::inline v0 {
 
@@ -15,6 +19,13 @@ struct message_type {
   void (*exchange)(void* into,
                    void* from);  ///< same process: swaps two values, so that buffers go round and none is made
   std::size_t (*bytes)(void const* object);  ///< of payload, for accounts and for links with a bandwidth
+
+  // Between processes:
+  void* (*make)();                ///< a new value; null where the type has no default constructor
+  void (*destroy)(void* object);  ///< what make() gave
+  void (*append_shape)(void const* object, std::vector<std::int64_t>& numbers);
+  void (*reshape)(void* object, std::span<std::int64_t const> numbers);
+  void (*for_each_part)(void* object, void (*visit)(void* context, part), void* context);
 };
 
 /// A value in a slot of the engine, seen by a transport. Non-owning; the slot stays alive until the transfer's ticket
@@ -43,6 +54,20 @@ inline constexpr message_type message_type_of{
       std::ranges::swap(*static_cast<T*>(into), *static_cast<T*>(from));
     },
     [](void const* object) { return bytes_of(*static_cast<T const*>(object)); },
+    []() -> void* {
+      if constexpr (std::default_initializable<T>) return new T{};
+      else return nullptr;
+    },
+    [](void* object) { delete static_cast<T*>(object); },
+    [](void const* object, std::vector<std::int64_t>& numbers) {
+      if constexpr (has_parts<T>) append_shape(*static_cast<T const*>(object), numbers);
+    },
+    [](void* object, std::span<std::int64_t const> numbers) {
+      if constexpr (has_parts<T>) pipewright::reshape(*static_cast<T*>(object), numbers);
+    },
+    [](void* object, void (*visit)(void*, part), void* context) {
+      pipewright::for_each_part(*static_cast<T*>(object), [&](part p) { visit(context, p); });
+    },
 };
 
 }  // namespace detail

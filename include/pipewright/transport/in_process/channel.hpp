@@ -14,11 +14,7 @@
 
 namespace pipewright::inline v0::in_process::detail {
 
-inline std::string spelled(channel_key key) {
-  constexpr char const* names[] = {"activation", "gradient", "tied gradient", "step"};
-  return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) +
-         " to " + spelled_rank(key.destination);
-}
+using pipewright::detail::spelled;
 
 /// Records numbered 0, 1, 2, ... of which the recent ones are kept. One thread appends; another may read a record that
 /// it learnt about by way of an atomic. Where a record that is still needed would be overwritten, a ring twice as large

@@ -3,7 +3,6 @@
 // What the ranks of one process share besides channels: their states, abort, and the agreement at start-up.
 
 #include <atomic>
-#include <cctype>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -12,20 +11,16 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <pipewright/error.hpp>
 #include <pipewright/transport/in_process/waiting.hpp>
+#include <pipewright/transport/sentences.hpp>
 
 namespace pipewright::inline v0::in_process::detail {
 
-inline std::string spelled_seconds(double s) {
-  auto text = std::to_string(s);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text + " s";
-}
-
-inline std::string spelled_rank(int rank) { return "rank " + std::to_string(rank); }
+using pipewright::detail::spelled_rank;
+using pipewright::detail::spelled_seconds;
 
 /// What others know of a rank.
 class alignas(64) rank_state : public sleeper {
@@ -71,7 +66,7 @@ class world {
       if (!aborted_) {
         aborted_by_ = by;
         try {
-          reason_ = with_rank(by, why);
+          reason_ = pipewright::detail::with_rank(by, why);
         } catch (...) {
           reason_.clear();  // there is no memory to say why
         }
@@ -135,27 +130,14 @@ class world {
   std::mutex& mutex() { return mutex_; }
   std::condition_variable& changed() { return changed_; }
 
-  /// "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3": those with chosen(rank_state).
+  /// Those with chosen(rank_state), in words.
   template<class Chosen> std::string ranks_that(Chosen chosen) const {
-    std::string list;
-    int count = 0, last = -1;
-    for (int rank = 0; rank < size(); ++rank) {
-      if (!chosen(at(rank))) continue;
-      if (count++) list += (count > 2 ? ", " : "") + std::to_string(last);
-      last = rank;
-    }
-    return count == 1 ? spelled_rank(last) : "ranks " + list + " and " + std::to_string(last);
+    return pipewright::detail::ranks_that(size(), [&](int rank) { return chosen(at(rank)); });
   }
 
   static constexpr int nobody = -1;
 
  private:
-  static std::string with_rank(int rank, std::string_view why) {
-    auto const name = spelled_rank(rank);
-    bool const is_named = why.starts_with(name) &&
-                          (why.size() == name.size() || !std::isdigit(static_cast<unsigned char>(why[name.size()])));
-    return rank == nobody || is_named ? std::string(why) : name + ": " + std::string(why);
-  }
   void tell_all() noexcept {
     for (auto& each : ranks_) each.wake();
     changed_.notify_all();
@@ -172,21 +154,12 @@ class world {
     at(rank).asked_ = true;
     for (auto& each : ranks_)
       if (!each.asked_) return false;
-    bool one_text = true;
+    std::vector<std::string> said;
     for (auto& each : ranks_) {
       each.asked_ = false;
-      one_text = one_text && each.digest_ == digest;
+      said.push_back(each.digest_);
     }
-    if (one_text) return true;
-    for (int first = 0; first < size(); ++first) {
-      auto const says_the_same = [&](rank_state const& other) { return other.digest_ == at(first).digest_; };
-      bool is_new = true;
-      for (int before = 0; before < first; ++before) is_new = is_new && !says_the_same(at(before));
-      if (!is_new) continue;
-      fault += (fault.empty() ? "the ranks do not agree on what to run: " : "; ") + ranks_that(says_the_same) +
-               " said \"" + at(first).digest_ + "\"";
-    }
-    fault += "; start every rank with one plan and one configuration";
+    fault = pipewright::detail::disagreement(said);
     return true;
   }
   std::string absent(int rank) {

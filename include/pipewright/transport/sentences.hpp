@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Sentences about ranks that every transport says alike.
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <pipewright/schedule/action.hpp>
+
+namespace pipewright::inline v0::detail {
+
+inline std::string spelled_rank(int rank) { return "rank " + std::to_string(rank); }
+
+/// A sentence with the rank that says it, unless it begins so; of no rank in particular where that is negative.
+inline std::string with_rank(int rank, std::string_view why) {
+  auto const name = spelled_rank(rank);
+  bool const is_named =
+      why.starts_with(name) && (why.size() == name.size() || why[name.size()] < '0' || why[name.size()] > '9');
+  return rank < 0 || is_named ? std::string(why) : name + ": " + std::string(why);
+}
+
+inline std::string spelled_seconds(double s) {
+  auto text = std::to_string(s);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + " s";
+}
+
+/// "the gradient channel from rank 1 to rank 0".
+inline std::string spelled(channel_key key) {
+  constexpr char const* names[] = {"activation", "gradient", "tied gradient", "step"};
+  return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) +
+         " to " + spelled_rank(key.destination);
+}
+
+/// "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3": those of `size` with chosen(rank); at least one.
+inline std::string ranks_that(int size, auto&& chosen) {
+  std::string list;
+  int count = 0, last = -1;
+  for (int rank = 0; rank < size; ++rank) {
+    if (!chosen(rank)) continue;
+    if (count++) list += (count > 2 ? ", " : "") + std::to_string(last);
+    last = rank;
+  }
+  return count == 1 ? spelled_rank(last) : "ranks " + list + " and " + std::to_string(last);
+}
+
+/// Who said what, in a sentence; empty where all ranks, with a text each, say the same.
+inline std::string disagreement(std::span<std::string const> said) {
+  std::string fault;
+  int opinions = 0;
+  for (std::size_t first = 0; first < said.size(); ++first) {
+    bool is_new = true;
+    for (std::size_t before = 0; before < first; ++before) is_new = is_new && said[before] != said[first];
+    if (!is_new) continue;
+    fault += (opinions++ == 0 ? "the ranks do not agree on what to run: " : "; ") +
+             ranks_that(static_cast<int>(said.size()),
+                        [&](int rank) { return said[static_cast<std::size_t>(rank)] == said[first]; }) +
+             " said \"" + said[first] + "\"";
+  }
+  return opinions < 2 ? "" : fault + "; start every rank with one plan and one configuration";
+}
+
+}  // namespace pipewright::inline v0::detail

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <pipewright/transport/sentences.hpp>
+#include <pipewright/transport/transport.hpp>
+#include <pipewright/transport/wire/control.hpp>
+#include <pipewright/transport/wire/transfer.hpp>
+
+namespace pipewright::inline v0::wire {
+
+/// How an endpoint waits.
+struct options {
+  double deadline = 60;  ///< seconds that a wait lasts at most; 0 or less: for ever
+};
+
+/// A rank's end of everything over a link between processes: the transport of MPI and Gloo. Values of any boundary type
+/// travel with their shapes, each channel first-in, first-out; a transfer owns the value on its way, so a slot is only
+/// touched by its own thread. One thread at a time uses an endpoint. The link outlives it.
+template<link Link> class endpoint {
+  using clock = std::chrono::steady_clock;
+
+ public:
+  explicit endpoint(Link& over, options how = {}) : link_{over}, how_{how}, control_{over} {
+    if (link_.wants_a_thread())
+      mover_ = std::jthread([this](std::stop_token const& stop) { move_in_background(stop); });
+  }
+  endpoint(endpoint const&) = delete;
+  endpoint& operator=(endpoint const&) = delete;
+  /// Waits until what was sent is through, by the deadline, and tells the others that this rank is done.
+  ~endpoint() {
+    try {
+      auto const limit = limit_of(how_.deadline);
+      for (pause_ = {}; !is_stopped(); rest()) {
+        std::lock_guard const lock(mutex_);
+        move();
+        if (!sends_anything() || clock::now() > limit) break;
+      }
+    } catch (std::exception const&) {  // the link is broken; nobody is left to tell
+    }
+    if (mover_.joinable()) {
+      mover_.request_stop();
+      work_.notify_all();
+      mover_.join();
+    }
+    give_up_transfers();
+    control_.leave();
+  }
+
+  int rank() const { return link_.rank(); }
+  int size() const { return link_.size(); }
+
+  /// A handle for post and send; opening a channel again gives the same one. Throws where this rank is at neither end, or a
+  /// rank of the key does not exist or is at both.
+  int open(channel_key key) {
+    std::lock_guard const lock(mutex_);
+    check(key);
+    for (std::size_t i = 0; i < channels_.size(); ++i)
+      if (channels_[i]->key == key) return static_cast<int>(i);
+    channels_.push_back(std::make_unique<channel>());
+    channels_.back()->key = key;
+    channels_.back()->sends = key.source == rank();
+    return static_cast<int>(channels_.size()) - 1;
+  }
+
+  /// From now on a value may land in the slot, when this rank polls or waits. Throws on a channel that this rank sends on.
+  ticket post(int handle, message slot) {
+    std::lock_guard const lock(mutex_);
+    throw_if_aborted();
+    channel& c = at(handle);
+    if (c.sends) throw error(wrong_way(c, "post"));
+    transfer& made = c.append();
+    made.await(c.pool(*slot.type), slot);
+    advance(c);
+    work_.notify_one();
+    return {handle, c.end() - 1};
+  }
+  /// The value leaves the slot at once, but its sender may rely on it only once the transfer is complete. Throws on a
+  /// channel that this rank receives on.
+  ticket send(int handle, message value) {
+    std::lock_guard const lock(mutex_);
+    throw_if_aborted();
+    channel& c = at(handle);
+    if (!c.sends) throw error(wrong_way(c, "send"));
+    c.append().start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value);
+    advance(c);
+    work_.notify_one();
+    return {handle, c.end() - 1};
+  }
+
+  /// Whether the transfer is complete. Throws after an abort, and where the other rank has ended without its part.
+  bool poll(ticket of) {
+    std::lock_guard const lock(mutex_);
+    return is_complete(of);
+  }
+  /// Waits until the transfer is complete. Throws like poll, and by the deadline.
+  void wait(ticket of) {
+    auto const limit = limit_of(how_.deadline);
+    for (pause_ = {};; rest()) {
+      std::lock_guard const lock(mutex_);
+      if (is_complete(of)) return;
+      if (clock::now() > limit) fail_late(of);
+    }
+  }
+  /// Lets a wait or poll that fails say where its rank is, instead of its rank alone. Asked then only.
+  void locate(std::function<std::string()> where) { where_ = std::move(where); }
+  /// Moves what can be moved.
+  void progress() {
+    std::lock_guard const lock(mutex_);
+    throw_if_aborted();
+    move();
+  }
+
+  /// Throws on every rank, naming who said what, unless all ranks call it with one text; and by the deadline.
+  void agree(std::string_view digest) {
+    std::unique_lock lock(mutex_);
+    throw_if_aborted();
+    // Others wait a little longer than rank 0, who knows whom all wait for.
+    auto const limit = limit_of(rank() == 0 ? how_.deadline : how_.deadline * 1.25 + 0.1);
+    control_.say(digest);
+    for (pause_ = {};;) {
+      move();
+      throw_if_aborted();
+      if (auto const verdict = control_.verdict()) {
+        if (!verdict->empty()) fail(*verdict, -1);
+        return;
+      }
+      if (std::string const gone = control_.gone_without_a_word(); !gone.empty())
+        fail(located() + " needs all ranks to agree on what to run, but " + gone + " ended without it");
+      if (clock::now() > limit)
+        fail(located() + " waited at start-up for " + control_.silent() + " to agree on what to run, for " +
+             pipewright::detail::spelled_seconds(how_.deadline));
+      lock.unlock();
+      rest();
+      lock.lock();
+    }
+  }
+  /// Stops every rank: each wait, poll, send and post throws with the reason, the first one given.
+  void abort(std::string_view why) noexcept {
+    std::lock_guard const lock(mutex_);
+    stop(why, rank());
+  }
+
+ private:
+  using transfer = detail::transfer<Link>;
+
+  struct channel {
+    channel_key key{};
+    bool sends = false;
+    std::uint64_t first = 0;  // number of the first transfer that is not complete
+    std::deque<transfer> live;
+    std::vector<transfer> spare;
+    std::vector<std::unique_ptr<detail::spare_values>> pools;
+
+    int peer() const { return sends ? key.destination : key.source; }
+    /// Two tags for each kind of traffic: frames, and what follows them.
+    int tag() const { return detail::control_tags + 2 * static_cast<int>(key.carries); }
+    std::uint64_t end() const { return first + live.size(); }
+    /// Whether the next transfer to come in has not even begun.
+    bool awaits_a_head() const {
+      for (auto const& each : live)
+        if (!each.is_through()) return !each.is_past_its_head();
+      return false;
+    }
+    transfer& append() {
+      if (spare.empty()) return live.emplace_back();
+      live.push_back(std::move(spare.back()));
+      spare.pop_back();
+      return live.back();
+    }
+    void drop_first() {
+      spare.push_back(std::move(live.front()));
+      live.pop_front();
+      ++first;
+    }
+    detail::spare_values& pool(message_type const& type) {
+      for (auto& each : pools)
+        if (&each->type() == &type) return *each;
+      return *pools.emplace_back(std::make_unique<detail::spare_values>(type));
+    }
+  };
+  channel& at(int handle) { return *channels_[static_cast<std::size_t>(handle)]; }
+
+  static clock::time_point limit_of(double deadline) {
+    if (deadline <= 0) return clock::time_point::max();
+    return clock::now() +
+           std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(std::min(deadline, 1e9)));
+  }
+
+  // ---- moving ------------------------------------------------------------------------------------------------------
+  /// Lets a channel's transfers go as far as they can; complete sends are dropped, what came waits for its owner.
+  void advance(channel& c) {
+    if (c.sends) {
+      for (auto& each : c.live) {
+        if (!each.is_through() && !each.advance(link_, c.peer(), c.tag(), true, [](auto&&) {})) break;
+      }
+      while (!c.live.empty() && c.live.front().is_through()) {
+        c.live.front().finish();
+        c.drop_first();
+      }
+      return;
+    }
+    bool may_begin = true;
+    std::uint64_t number = c.first;
+    for (auto& each : c.live) {
+      if (!each.is_through())
+        each.advance(link_, c.peer(), c.tag(), may_begin,
+                     [&](std::string const& sent) { fail_type(c, number, each, sent); });
+      may_begin = may_begin && each.is_past_its_head();
+      if (!may_begin) break;
+      ++number;
+    }
+  }
+  void move() {
+    for (auto& c : channels_)
+      if (!c->live.empty()) advance(*c);
+    control_.move();
+    if (!stopped_by_.has_value())
+      if (auto const reason = control_.stopped()) take_stop(*reason);
+  }
+  bool sends_anything() const {
+    for (auto const& c : channels_)
+      if (c->sends && !c->live.empty() && !control_.is_gone(c->peer())) return true;
+    return false;
+  }
+  bool moves_anything() const {
+    for (auto const& c : channels_)
+      for (auto const& each : c->live)
+        if (!each.is_through()) return true;
+    return false;
+  }
+  bool is_complete(ticket of) {
+    throw_if_aborted();
+    channel& c = at(of.channel);
+    if (of.number < c.first) return true;
+    advance(c);
+    if (!c.sends) deliver(c, of.number);
+    if (of.number < c.first) return true;
+    if (++polls_ % 16 == 0) {  // news of other ranks
+      move();
+      throw_if_aborted();
+      advance(c);
+      if (!c.sends) deliver(c, of.number);
+      if (of.number < c.first) return true;
+      // What the other rank sent before it ended has met its receive by now.
+      if (control_.is_gone(c.peer()) && (c.sends || c.awaits_a_head())) fail_gone(of);
+    }
+    return false;
+  }
+  /// Hands over what has come, in order, up to a transfer.
+  void deliver(channel& c, std::uint64_t number) {
+    while (c.first <= number && !c.live.empty() && c.live.front().is_through()) {
+      c.live.front().deliver();
+      c.drop_first();
+    }
+  }
+
+  /// Moves bytes while the rank computes; at rest where nothing is under way.
+  void move_in_background(std::stop_token const& stop) {
+    auto nap = std::chrono::microseconds(20);
+    std::unique_lock lock(mutex_);
+    while (!stop.stop_requested()) {
+      try {
+        if (!moves_anything() || stopped_by_.has_value()) {
+          work_.wait_for(lock, std::chrono::milliseconds(50));
+          nap = std::chrono::microseconds(20);
+        }
+        if (!stopped_by_.has_value()) move();
+      } catch (std::exception const& e) {
+        stop_here(e.what());
+      }
+      lock.unlock();
+      std::this_thread::sleep_for(nap);
+      nap = std::min(2 * nap, std::chrono::microseconds(500));
+      lock.lock();
+    }
+  }
+  void stop_here(std::string_view why) noexcept { stop(why, rank()); }
+
+  /// Between two looks: first at once, then leaving the core to others, then longer and longer.
+  void rest() {
+    if (++pause_.looks < 200) return;
+    if (pause_.looks < 400) return std::this_thread::yield();
+    pause_.nap = std::min(pause_.nap * 2, std::chrono::microseconds(200));
+    std::this_thread::sleep_for(pause_.nap);
+  }
+
+  // ---- stopping ----------------------------------------------------------------------------------------------------
+  bool is_stopped() {
+    std::lock_guard const lock(mutex_);
+    return stopped_by_.has_value();
+  }
+  void throw_if_aborted() const {
+    if (stopped_by_.has_value()) throw error(reason_);
+  }
+  void stop(std::string_view why, int by) noexcept {
+    if (stopped_by_.has_value()) return;
+    stopped_by_ = by;
+    try {
+      reason_ = pipewright::detail::with_rank(by, why);
+    } catch (...) {
+      reason_.clear();  // there is no memory to say why
+    }
+    control_.stop_all(reason_);
+    give_up_transfers();
+  }
+  void take_stop(std::string const& reason) noexcept {
+    stopped_by_ = -1;
+    try {
+      reason_ = reason;
+    } catch (...) {}
+    give_up_transfers();
+  }
+  void give_up_transfers() noexcept {
+    for (auto& c : channels_) {
+      for (auto& each : c->live) each.give_up(link_);
+    }
+  }
+  [[noreturn]] void fail(std::string const& why, int by) {
+    stop(why, by);
+    throw error(reason_);
+  }
+  [[noreturn]] void fail(std::string const& why) { fail(why, rank()); }
+
+  // ---- sentences ---------------------------------------------------------------------------------------------------
+  void check(channel_key key) const {
+    auto const exists = [&](int rank) { return 0 <= rank && rank < size(); };
+    if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
+        (key.source != rank() && key.destination != rank()))
+      throw error(pipewright::detail::spelled_rank(rank()) + " of " + std::to_string(size()) + " cannot open " +
+                  pipewright::detail::spelled(key) +
+                  "; a channel joins two different ranks and is opened by these two");
+  }
+  std::string wrong_way(channel const& chosen, char const* what) const {
+    return pipewright::detail::spelled_rank(rank()) + " cannot " + what + " on " +
+           pipewright::detail::spelled(chosen.key) + "; its " + (chosen.sends ? "source sends" : "destination posts");
+  }
+  std::string located() const { return where_ ? where_() + ":" : pipewright::detail::spelled_rank(rank()); }
+  std::string spelled(ticket of) {
+    return "transfer " + std::to_string(of.number) + " of " + pipewright::detail::spelled(at(of.channel).key);
+  }
+  [[noreturn]] void fail_late(ticket of) {
+    channel const& c = at(of.channel);
+    fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + spelled(of) +
+         ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " + (c.sends ? "posted" : "sent"));
+  }
+  [[noreturn]] void fail_gone(ticket of) {
+    fail(located() + " needs " + spelled(of) + ", but " + pipewright::detail::spelled_rank(at(of.channel).peer()) +
+         " has returned without it");
+  }
+  [[noreturn]] void fail_type(channel const& c, std::uint64_t number, transfer const& of, std::string const& sent) {
+    fail("transfer " + std::to_string(number) + " of " + pipewright::detail::spelled(c.key) + " is sent as " + sent +
+             " but received as " + std::string(of.type().name) +
+             "; the two stages' boundary types differ, or the order of sends and posts",
+         -1);
+  }
+
+  struct pause {
+    int looks = 0;
+    std::chrono::microseconds nap{5};
+  };
+
+  Link& link_;
+  options how_;
+  std::mutex mutex_;  // of all below but where_ and pause_
+  detail::control<Link> control_;
+  std::vector<std::unique_ptr<channel>> channels_;
+  std::optional<int> stopped_by_;
+  std::string reason_;
+  unsigned polls_ = 0;
+  std::condition_variable work_;  // for the mover
+  std::function<std::string()> where_;
+  pause pause_;
+  std::jthread mover_;
+};
+
+}  // namespace pipewright::inline v0::wire

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <pipewright/error.hpp>
+#include <pipewright/transport/message.hpp>
+
+namespace pipewright::inline v0::wire::detail {
+
+/// What goes ahead of every value: its type and shape, and the value itself where it is small. Of one size, so that its
+/// receive can be posted before anything is known.
+class frame {
+  struct head {
+    std::uint64_t type;     // a hash of its name
+    std::uint32_t letters;  // of the name, as far as it fits
+    std::uint32_t numbers;  // of the shape
+    std::uint64_t payload;  // bytes
+    bool numbers_follow;    // in a message of their own
+    bool payload_inside;
+  };
+
+ public:
+  static constexpr std::size_t bytes = 1024;
+  std::byte* data() { return data_.data(); }
+
+  /// Writes a value's frame. `numbers` is room for its shape.
+  void write(message_type const& type, void* value, std::vector<std::int64_t>& numbers) {
+    numbers.clear();
+    type.append_shape(value, numbers);
+    head h{hash_of(type.name),
+           static_cast<std::uint32_t>(std::min(type.name.size(), most_letters)),
+           static_cast<std::uint32_t>(numbers.size()),
+           type.bytes(value),
+           false,
+           false};
+    std::size_t at = sizeof h;
+    std::memcpy(data() + at, type.name.data(), h.letters);
+    at += h.letters;
+    std::size_t const shape = numbers.size() * sizeof(std::int64_t);
+    h.numbers_follow = at + shape > bytes;
+    if (!h.numbers_follow) {
+      std::memcpy(data() + at, numbers.data(), shape);
+      at += shape;
+      h.payload_inside = at + h.payload <= bytes;
+    }
+    std::memcpy(data(), &h, sizeof h);
+    if (h.payload_inside) copy_payload(type, value, at, true);
+  }
+
+  bool is_of(message_type const& type) const { return read().type == hash_of(type.name); }
+  std::string type_name() const {
+    head const h = read();
+    return {reinterpret_cast<char const*>(data_.data()) + sizeof h, std::min<std::size_t>(h.letters, most_letters)};
+  }
+  bool numbers_follow() const { return read().numbers_follow; }
+  bool payload_inside() const { return read().payload_inside; }
+  std::size_t payload() const { return read().payload; }
+  /// Resizes `numbers` to the shape's, and fills it where it is here.
+  void take_numbers(std::vector<std::int64_t>& numbers) const {
+    head const h = read();
+    numbers.resize(h.numbers);
+    if (!h.numbers_follow)
+      std::memcpy(numbers.data(), data_.data() + sizeof h + h.letters, h.numbers * sizeof(std::int64_t));
+  }
+  void take_payload(message_type const& type, void* value) {
+    head const h = read();
+    copy_payload(type, value, sizeof h + h.letters + h.numbers * sizeof(std::int64_t), false);
+  }
+
+ private:
+  static constexpr std::size_t most_letters = 200;
+
+  head read() const {
+    head h;
+    std::memcpy(&h, data_.data(), sizeof h);
+    return h;
+  }
+  static std::uint64_t hash_of(std::string_view name) {  // FNV-1a
+    std::uint64_t hash = 14695981039346656037u;
+    for (char const letter : name) hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211u;
+    return hash;
+  }
+  void copy_payload(message_type const& type, void* value, std::size_t at, bool out) {
+    struct cursor {
+      std::byte* here;
+      bool out;
+    } c{data() + at, out};
+    type.for_each_part(
+        value,
+        [](void* context, part p) {
+          auto& to = *static_cast<cursor*>(context);
+          if (to.out) std::memcpy(to.here, p.data, p.bytes);
+          else std::memcpy(p.data, to.here, p.bytes);
+          to.here += p.bytes;
+        },
+        &c);
+  }
+
+  alignas(8) std::array<std::byte, bytes> data_{};
+};
+
+}  // namespace pipewright::inline v0::wire::detail

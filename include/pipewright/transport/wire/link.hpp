@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+
+namespace pipewright::inline v0::wire {
+
+/// Moves bytes between processes: what an endpoint is built on.
+/// Needs: (1) rank(), size(); (2) send(peer, tag, from, bytes) and receive(peer, tag, to, bytes) -> request, neither of
+/// them blocking, tags 0 to 15, at most max_bytes at once; (3) test(request), whether it is complete; it may move bytes;
+/// cancel(request), which gives an incomplete one up and says whether its memory may be freed now; (4)
+/// wants_a_thread(), whether bytes move only while somebody calls test, and calls from another thread are allowed.
+/// Promises: for one peer and tag the k-th send meets the k-th receive, which asks for as many bytes. Failures are
+/// pipewright::error.
+/// Not required: deadlines, abort, agreement: the endpoint has them. Minimal model: mpi::link.
+template<class L>
+concept link = requires(L l, L const c, typename L::request r, int i, void* to, void const* from, std::size_t n) {
+  { c.rank() } -> std::same_as<int>;
+  { c.size() } -> std::same_as<int>;
+  { c.wants_a_thread() } -> std::same_as<bool>;
+  { l.send(i, i, from, n) } -> std::same_as<typename L::request>;
+  { l.receive(i, i, to, n) } -> std::same_as<typename L::request>;
+  { l.test(r) } -> std::same_as<bool>;
+  { l.cancel(r) } noexcept -> std::same_as<bool>;
+};
+
+/// The most that one request may move.
+inline constexpr std::size_t max_bytes = std::size_t{1} << 30;
+
+}  // namespace pipewright::inline v0::wire

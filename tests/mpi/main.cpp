@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every process of an mpirun runs all tests; one speaks, the others only where they fail.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <sstream>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/mpi/link.hpp>
+
+int main(int argc, char** argv) {
+  pipewright::mpi::environment const mpi;
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  std::ostringstream unheard;
+  doctest::Context context(argc, argv);
+  if (rank != 0) context.setCout(&unheard);
+  int const failed = context.run();
+  int any = 0;
+  MPI_Allreduce(&failed, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+  if (rank != 0 && failed != 0) std::fprintf(stderr, "rank %d:\n%s\n", rank, unheard.str().c_str());
+  return any;
+}
