@@ -17,7 +17,8 @@ need() {
     nlohmann-json3-dev) includes nlohmann/json.hpp ;;
     libpcre2-dev) links pcre2-8 ;;
     libfmt-dev) includes fmt/format.h && links fmt ;;
-    libopenmpi-dev) command -v mpicxx && command -v mpiexec ;;
+    libopenmpi-dev) command -v mpicxx ;;
+    openmpi-bin) command -v mpiexec ;;
     libbenchmark-dev) includes benchmark/benchmark.h && links benchmark ;;
     libopenblas-dev) includes cblas.h && links openblas ;;
     *) echo "setup: no rule to look for '$1'" >&2; exit 2 ;;
