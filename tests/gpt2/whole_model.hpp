@@ -25,17 +25,19 @@ struct whole_model {
   all_layers::gradients gradients;
   all_layers::saved saved;
 
-  explicit whole_model(gpt2::configuration const& c, pw::stage_context const& context = {})
-      : configuration(c), stage(make(c)) {
+  explicit whole_model(gpt2::configuration const& c, pw::stage_context const& context = {},
+                       gpt2::token_loss over = gpt2::token_loss::mean)
+      : configuration(c), stage(make(c, over)) {
     stage.initialize(context, weights);
     clear();
   }
   void clear() { gradients = pw::make_gradients<all_layers>(weights); }
 
-  static auto make(gpt2::configuration const& c) -> all_layers {
+  static auto make(gpt2::configuration const& c, gpt2::token_loss over) -> all_layers {
     std::vector<gpt2::block<backend>> blocks;
     for (int i = 0; i < c.layers; ++i) blocks.emplace_back(c, i);
-    return all_layers(gpt2::embedding<backend>(c), pw::repeated_layers(std::move(blocks)), gpt2::head<backend>(c));
+    return all_layers(gpt2::embedding<backend>(c), pw::repeated_layers(std::move(blocks)),
+                      gpt2::head<backend>(c, over));
   }
 
   auto forward(pw::stage_context context, gpt2::token_batch const& x, gpt2::token_batch const& t) -> pw::loss {
