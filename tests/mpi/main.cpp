@@ -18,5 +18,6 @@ int main(int argc, char** argv) {
   int any = 0;
   MPI_Allreduce(&failed, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   if (rank != 0 && failed != 0) std::fprintf(stderr, "rank %d:\n%s\n", rank, unheard.str().c_str());
+  pipewright::mpi::detail::is_broken = false;  // tests stop ranks on purpose
   return any;
 }

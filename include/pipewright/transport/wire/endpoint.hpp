@@ -314,13 +314,19 @@ template<link Link> class endpoint {
     }
     control_.stop_all(reason_);
     give_up_transfers();
+    note_stop();
   }
   void take_stop(std::string const& reason) noexcept {
     stopped_by_ = -1;
     try {
       reason_ = reason;
-    } catch (...) {}
+    } catch (...) {  // there is no memory to say why
+    }
     give_up_transfers();
+    note_stop();
+  }
+  void note_stop() noexcept {
+    if constexpr (requires { link_.note_stop(); }) link_.note_stop();
   }
   void give_up_transfers() noexcept {
     for (auto& c : channels_) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <string>
-#include <utility>
+#include <thread>
 
 #include <mpi.h>
 
@@ -19,9 +21,13 @@ inline void check(int status, char const* call) {
   MPI_Error_string(status, text, &length);
   throw error(std::string("pipewright: ") + call + " failed: " + std::string(text, static_cast<std::size_t>(length)));
 }
+
+/// Whether ranks have been stopped, so that some may never come to MPI_Finalize.
+inline std::atomic<bool> is_broken = false;
 }  // namespace detail
 
-/// Initializes MPI where nobody has, and then finalizes it at its end. Threads are asked for, not required: without
+/// Initializes MPI where nobody has, and then finalizes it at its end; where ranks were stopped by an error it ends the job
+/// instead, a second later, so that every rank can say why. Outlives endpoints. Threads are asked for, not required: without
 /// MPI_THREAD_MULTIPLE bytes move only while the pipeline calls.
 class environment {
  public:
@@ -39,7 +45,12 @@ class environment {
   ~environment() {
     int is_over = 0;
     MPI_Finalized(&is_over);
-    if (is_ours_ && !is_over) MPI_Finalize();
+    if (!is_ours_ || is_over) return;
+    if (detail::is_broken) {
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    MPI_Finalize();
   }
 
  private:
@@ -88,6 +99,9 @@ class link {
     detail::check(MPI_Test(&of, &is_complete, MPI_STATUS_IGNORE), "MPI_Test");
     return is_complete != 0;
   }
+  /// Told when all ranks are stopped.
+  void note_stop() noexcept { detail::is_broken = true; }
+
   /// A receive that met nothing is cancelled for good. One that is under way, and a send, are left to MPI with their memory.
   bool cancel(MPI_Request& of) noexcept {
     int is_complete = 0;
