@@ -30,6 +30,6 @@ expect() {
 
 launch=("$@")
 expect stop 'rank [013], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+: waited 2 s for transfer [0-9]+ of the .* channel .*rank 2'
-expect throw 'victim: .*rank 2.*this rank has had enough|victim: this rank has had enough' 'victim: rank [013].*|victim: .*rank 2'
+expect throw 'victim: this rank has had enough' 'rank [013].*rank 2: its function ended with an exception'
 expect return 'rank 2 has returned without it|a pipeline ended with micro-batches in flight'
 exit $failed

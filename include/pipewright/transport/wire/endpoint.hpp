@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -38,8 +39,10 @@ template<link Link> class endpoint {
   }
   endpoint(endpoint const&) = delete;
   endpoint& operator=(endpoint const&) = delete;
-  /// Waits until what was sent is through, by the deadline, and tells the others that this rank is done.
+  /// Waits until what was sent is through, by the deadline, and tells the others that this rank is done. An exception on
+  /// its way stops all ranks.
   ~endpoint() {
+    if (std::uncaught_exceptions() > exceptions_before_) abort("its function ended with an exception");
     try {
       auto const limit = limit_of(how_.deadline);
       for (pause_ = {}; !is_stopped(); rest()) {
@@ -379,6 +382,7 @@ template<link Link> class endpoint {
 
   Link& link_;
   options how_;
+  int const exceptions_before_ = std::uncaught_exceptions();
   std::mutex mutex_;  // of all below but where_ and pause_
   detail::control<Link> control_;
   std::vector<std::unique_ptr<channel>> channels_;
