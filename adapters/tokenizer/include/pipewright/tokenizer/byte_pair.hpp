@@ -81,7 +81,7 @@ class byte_pair {
  private:
   explicit byte_pair(detail::model&& made) : model_(std::move(made)) {
     // The longest first: where one begins with another, it is the longer one that is meant.
-    std::ranges::stable_sort(model_.added, std::ranges::greater(), [](auto const& each) { return each.text.size(); });
+    std::ranges::sort(model_.added, std::ranges::greater(), [](auto const& each) { return each.text.size(); });
     for (auto const& each : model_.added) begins_[each.late][static_cast<unsigned char>(each.text[0])] = true;
   }
 
