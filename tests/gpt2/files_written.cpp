@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <pipewright/error.hpp>
 #include <pipewright/safetensors/safetensors.hpp>
@@ -74,7 +76,7 @@ TEST_CASE("files are written in the bytes of the format's own library") {
     CHECK(bytes_of(here.path / "again.safetensors") == bytes_of(each.path()));
     ++compared;
   }
-  CHECK(compared == 10);
+  CHECK(compared == 13);
 }
 
 TEST_CASE("what cannot be a file is refused before anything is written") {
@@ -118,6 +120,32 @@ TEST_CASE("a file that cannot be written whole leaves the old one, and nothing e
   CHECK(sentence.find("cannot write " + path.string() + ": File too large") == 0);
   CHECK(bytes_of(path) == "old");
   CHECK(entries(here.path) == std::set<std::string>{"model.safetensors"});
+}
+
+TEST_CASE("a writer killed at any moment leaves one whole file or the other") {
+  auto const here = folder();
+  auto const path = here.path / "model.safetensors";
+  std::vector<float> const one(30'000, 1.f), two(50'000, 2.f);
+  st::write(path, {{"a", {30'000}, one}});
+  auto const first = bytes_of(path);
+  st::write(here.path / "other", {{"a", {50'000}, two}});
+  auto const second = bytes_of(here.path / "other");
+  auto engine = std::mt19937(4);
+  for (int round = 0; round < 40; ++round) {
+    auto const child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      for (;;) {
+        st::write(path, {{"a", {50'000}, two}});
+        st::write(path, {{"a", {30'000}, one}});
+      }
+    }
+    usleep(static_cast<useconds_t>(engine() % 8000));
+    kill(child, SIGKILL);
+    REQUIRE(waitpid(child, nullptr, 0) == child);
+    auto const found = bytes_of(path);
+    REQUIRE((found == first || found == second));
+  }
 }
 
 TEST_CASE("a link is replaced, and what it named stays") {

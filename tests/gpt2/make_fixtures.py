@@ -5,6 +5,8 @@
 Each file *.safetensors holds the weights, the tokens and targets, the logits, the loss and the gradient of every weight, computed in
 fp64 and stored in fp32 (so that the stored numbers are the true ones to fp32 rounding). The configuration stands in
 the file's metadata. Each folder is one that save_pretrained made, and expected.safetensors: tokens and their logits in fp32.
+trained/*.safetensors: a saved folder's weights after three steps of Adam or AdamW without dropout, in fp64, and the steps' tokens,
+targets and losses; only matrices decay.
 types/all.safetensors has tensors of many types and shapes, in the bytes of the format's own library.
 
 Needs torch and transformers:  pip install torch transformers safetensors
@@ -91,6 +93,40 @@ def save(folder, name, seed):
     )
 
 
+# name: where it starts, optimizer, decay of matrices
+TRAINED = {
+    "adam": ("saved_untied", torch.optim.Adam, 0.0),
+    "adamw": ("saved_untied", torch.optim.AdamW, 0.1),
+    "adamw_tied": ("saved_tied_shards", torch.optim.AdamW, 0.1),
+}
+LEARNING_RATE = 1e-3
+
+
+def train(folder, name, seed):
+    start, optimizer, decay = TRAINED[name]
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel.from_pretrained(folder / start).double().eval()
+    parameters = list(model.named_parameters())
+    groups = [
+        {"params": [p for _, p in parameters if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for _, p in parameters if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    steps = optimizer(groups, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8)
+    tokens, targets = torch.randint(0, 41, (3, 4, 7)), torch.randint(0, 41, (3, 4, 7))
+    losses = []
+    for x, t in zip(tokens, targets):
+        loss = torch.nn.functional.cross_entropy(model(x).logits.view(-1, 41), t.view(-1))
+        losses.append(loss.item())
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    tensors = {"tokens": tokens.int(), "targets": targets.int(), "losses": torch.tensor(losses, dtype=torch.float64)}
+    for parameter_name, parameter in parameters:
+        tensors[parameter_name.removeprefix("transformer.")] = parameter.detach().float().contiguous()
+    (folder / "trained").mkdir(exist_ok=True)
+    save_file(tensors, folder / "trained" / f"{name}.safetensors")
+
+
 def save_types(folder):
     folder.mkdir(exist_ok=True)
     torch.manual_seed(7)
@@ -110,6 +146,8 @@ def main():
         make(folder, name, seed)
     for seed, name in enumerate(SAVED):
         save(folder, name, seed)
+    for seed, name in enumerate(TRAINED):
+        train(folder, name, seed)
     save_types(folder / "types")
 
 
