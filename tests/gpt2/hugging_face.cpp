@@ -20,7 +20,7 @@ using reference::distance;
 
 namespace {
 
-constexpr auto tolerance = 1e-4;  // relative to each tensor's norm
+constexpr auto tolerance = 1e-5;  // relative to each tensor's norm
 
 auto fixtures() -> std::vector<std::filesystem::path> {
   std::vector<std::filesystem::path> files;

@@ -162,8 +162,9 @@ inline void write_index(std::filesystem::path const& folder, std::map<std::strin
 }
 
 /// Writes a model into a folder, which it makes: in one file where its values are at most `largest` bytes, else in shards of
-/// at most as many (a larger tensor has its own) and an index. Tensors keep their order over the shards. A model that stood
-/// in the folder is replaced; where it had shards of other names these are left.
+/// at most as many (a larger tensor has its own) and an index. Tensors keep their order over the shards. One file replaces
+/// what stood in the folder at once; several do not: to keep the old model until the new one is whole, write into a new
+/// folder. Shards of other names are left.
 inline void write_folder(std::filesystem::path const& folder, std::vector<tensor_view> const& tensors,
                          std::uint64_t largest = UINT64_MAX,
                          std::map<std::string, std::string> const& metadata = torch_metadata()) {
