@@ -19,6 +19,7 @@
 
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
+#include "train_gpt2/over_mpi.hpp"
 #include "train_gpt2/report.hpp"
 #include "train_gpt2/request.hpp"
 #include "train_gpt2/training.hpp"
@@ -76,6 +77,10 @@ void add_training(CLI::App& app, trainer::request& r, std::vector<int>& balance,
       ->check(CLI::IsMember({"never", "except-last", "except_last", "always"}));
   app.add_option("--eval-every", r.evaluate_every, "Steps between looks at the held-out text; 0: at the end only")
       ->check(CLI::Range(0, 10'000'000));
+  app.add_option(
+         "--transport", r.transport,
+         "in-process: ranks are threads; mpi: ranks are the processes of mpirun -np P train_gpt2 --transport mpi ...")
+      ->check(CLI::IsMember({"in-process", "mpi"}));
   app.add_option("--deadline", r.deadline, "Seconds that a rank waits for another before it gives up")
       ->check(CLI::Range(0.001, 1e6));
   app.add_option("--trace", r.trace,
@@ -87,7 +92,10 @@ void add_training(CLI::App& app, trainer::request& r, std::vector<int>& balance,
 
 void train(trainer::request const& r) {
   trainer::check(r);
+  if (r.transport == "mpi" && r.dry_run) throw pw::error("--dry-run runs nothing, so leave out --transport mpi");
+  static trainer::processes const all(r);  // MPI's, or this one alone; ended after main() has said what went wrong
   bool const talks = !r.quiet && r.json != "-";
+  bool const speaks = all.rank() == 0;  // of several processes one
   if (r.dry_run) {
     auto const p = trainer::plan_training(r, trainer::operations_of(r));
     if (!r.json.empty()) trainer::write_json(r.json, trainer::prospect_json(r, p));
@@ -98,9 +106,10 @@ void train(trainer::request const& r) {
   auto const weights = r.weights.empty() ? std::nullopt : std::optional<pw::safetensors::checkpoint>(r.weights);
   trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
-  if (talks) fmt::print("{}", trainer::describe(r, p));
-  auto const o = trainer::train(
-      r, p, data,
+  if (talks && speaks) fmt::print("{}", trainer::describe(r, p));
+  std::fflush(stdout);
+  auto const o = trainer::train_by(
+      [&](auto& training) { return all.run(training, r, p); }, r, p, data,
       [&](int step, double loss, std::optional<double> held_out) {
         if (!talks || !(step == 1 || step % 10 == 0 || held_out)) return;
         fmt::print("step {:>5}  loss {:.4f}{}\n", step, loss,
@@ -108,6 +117,7 @@ void train(trainer::request const& r) {
         std::fflush(stdout);
       },
       weights ? &*weights : nullptr);
+  if (!speaks) return;
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, o.weights).go_on(prompt, r.sample) : "";
   if (r.json != "-") fmt::print("\n{}", trainer::summary(r, p, o));
@@ -121,7 +131,7 @@ void train(trainer::request const& r) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Trains a GPT-2 through a pipeline whose ranks are threads.", "train_gpt2");
+  CLI::App app("Trains a GPT-2 through a pipeline whose ranks are threads, or processes.", "train_gpt2");
   app.require_subcommand(0, 1);
   app.footer("Example: train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --steps 100 --data book.txt");
   trainer::request r;

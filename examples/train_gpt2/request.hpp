@@ -47,6 +47,7 @@ struct request {
   int sample = 120;        ///< tokens of text at the end
   double pace = 1;
   double deadline = 60;  ///< seconds a rank waits for another
+  std::string transport = "in-process";
   std::string trace, json;
   bool dry_run = false;
   bool quiet = false;

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -198,48 +197,62 @@ inline void check_memory(prospect const& p) {
 /// Hears how a training goes on: a step and its loss, and at times a held-out loss.
 using progress_line = std::function<void(int step, double loss, std::optional<double> held_out)>;
 
+/// What one rank brings to an outcome.
+struct share {
+  std::vector<double> losses;  ///< where the rank runs the loss stage
+  std::vector<held_out_loss> held_out;
+  double step_seconds = 0;
+  std::size_t activation_bytes = 0, weight_bytes = 0, sent_bytes = 0;
+  std::vector<pw::timed_action> actions;
+  std::vector<stretch> stretches;
+  named_weights weights;
+};
+
+/// All ranks' shares together.
+inline outcome joined(request const& r, pw::plan_view plan, std::vector<share> shares) {
+  outcome all;
+  std::vector<std::vector<stretch>> stretches;
+  std::vector<pw::timed_action> actions;
+  for (share& each : shares) {
+    if (!each.losses.empty()) all.losses = std::move(each.losses);
+    if (!each.held_out.empty()) all.held_out = std::move(each.held_out);
+    all.activation_bytes.push_back(each.activation_bytes);
+    all.weight_bytes.push_back(each.weight_bytes);
+    all.sent_bytes.push_back(each.sent_bytes);
+    actions.insert(actions.end(), each.actions.begin(), each.actions.end());
+    stretches.push_back(std::move(each.stretches));
+    all.weights.merge(each.weights);
+  }
+  all.step_seconds = shares.front().step_seconds;
+  bool const skip_first = !plan.is_stream() && r.steps > 1;  // the first step makes the slots
+  all.bubble_measured = measured_bubble(stretches, skip_first ? 1 : 0);
+  all.timeline = pw::measured_trace(plan, std::move(actions));
+  return all;
+}
+
 namespace detail {
 
-/// One training in one process, whose ranks are threads.
+/// One training.
 template<class Set> class training {
  public:
   training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report,
            pw::safetensors::checkpoint const* file)
-      : r_{r},
-        p_{p},
-        data_{data},
-        set_{std::move(set)},
-        report_{std::move(report)},
-        file_{file},
-        recorders_(static_cast<std::size_t>(r.ranks)),
-        stretches_(static_cast<std::size_t>(r.ranks)) {
-    for (auto* each : {&result_.activation_bytes, &result_.weight_bytes, &result_.sent_bytes})
-      each->resize(static_cast<std::size_t>(r.ranks));
-  }
+      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, file_{file} {}
 
+  /// On threads of this process.
   outcome run() {
-    pw::in_process::run(p_.plan, [this](pw::in_process::endpoint& here) { run_rank(here); },
-                        {.mode = pw::in_process::buffered, .deadline = r_.deadline});
-    bool const skip_first = !plan().is_stream() && r_.steps > 1;  // the first step makes the slots
-    result_.bubble_measured = measured_bubble(stretches_, skip_first ? 1 : 0);
-    result_.timeline = pw::measured_trace(plan(), recorders_);
-    return std::move(result_);
+    std::vector<share> shares(static_cast<std::size_t>(r_.ranks));
+    pw::in_process::run(
+        p_.plan,
+        [&](pw::in_process::endpoint& here) { shares[static_cast<std::size_t>(here.rank())] = run_rank(here); },
+        {.mode = pw::in_process::buffered, .deadline = r_.deadline});
+    return joined(r_, plan(), std::move(shares));
   }
 
- private:
-  pw::plan_view plan() const { return p_.plan.view(); }
-  gpt2::text_batch batch(gpt2::part_of_text part, int step) const {
-    return {.data = &data_,
-            .sequences = r_.sequences,
-            .micro_batches = r_.micro_batches,
-            .step = step,
-            .seed = r_.seed,
-            .part = part};
-  }
-
-  void run_rank(pw::in_process::endpoint& here) {
+  /// One rank's part, over any transport.
+  share run_rank(pw::transport auto& here) {
     using clock = std::chrono::steady_clock;
-    auto const rank = static_cast<std::size_t>(here.rank());
+    share result;
     int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
     meter seen(r_.pace);
     auto pipeline = pw::pipeline(plan(), set_, here, optimizer_of(r_, updates_per_step), options_of(r_), seen);
@@ -255,24 +268,36 @@ template<class Set> class training {
       }
       seen.recording = step >= r_.steps - shown;
       auto const before = pipeline.bytes().sent;
-      auto const result = pipeline.step(batch(gpt2::part_of_text::training, step));
+      auto const told = pipeline.step(batch(gpt2::part_of_text::training, step));
       bool const last = step + 1 == r_.steps,
                  evaluate = last || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
       if (evaluate) pipeline.drain();
       sent += pipeline.bytes().sent - before;
       if (evaluate || !plan().is_stream()) seen.cut();
-      if (last && rank == 0)
-        result_.step_seconds =
+      if (last)
+        result.step_seconds =
             std::chrono::duration<double>(clock::now() - begin - evaluating).count() / (r_.steps - timed_from);
       auto const held_out = evaluate ? judge(pipeline, seen, evaluating) : std::nullopt;
-      if (!result.has_loss) continue;
-      if (!std::isfinite(result.loss))
+      if (!told.has_loss) continue;
+      if (!std::isfinite(told.loss))
         throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
-      result_.losses.push_back(result.loss);
-      if (held_out) result_.held_out.push_back({step + 1, *held_out});
-      report_(step + 1, result.loss, held_out);
+      result.losses.push_back(told.loss);
+      if (held_out) result.held_out.push_back({step + 1, *held_out});
+      report_(step + 1, told.loss, held_out);
     }
-    finish(pipeline, seen, rank, sent);
+    finish(pipeline, seen, sent, result);
+    return result;
+  }
+
+ private:
+  pw::plan_view plan() const { return p_.plan.view(); }
+  gpt2::text_batch batch(gpt2::part_of_text part, int step) const {
+    return {.data = &data_,
+            .sequences = r_.sequences,
+            .micro_batches = r_.micro_batches,
+            .step = step,
+            .seed = r_.seed,
+            .part = part};
   }
 
   std::optional<double> judge(auto& pipeline, meter& seen, std::chrono::steady_clock::duration& took) {
@@ -297,16 +322,15 @@ template<class Set> class training {
     });
   }
 
-  void finish(auto& pipeline, meter& seen, std::size_t rank, std::size_t sent) {
+  void finish(auto& pipeline, meter& seen, std::size_t sent, share& result) {
     auto const bytes = pipeline.bytes();
-    std::lock_guard const lock(mutex_);
-    result_.activation_bytes[rank] = bytes.activations;
-    result_.weight_bytes[rank] = bytes.weights;
-    result_.sent_bytes[rank] = sent / static_cast<std::size_t>(r_.steps);
-    recorders_[rank] = std::move(seen.kept);
-    stretches_[rank] = std::move(seen.stretches);
+    result.activation_bytes = bytes.activations;
+    result.weight_bytes = bytes.weights;
+    result.sent_bytes = sent / static_cast<std::size_t>(r_.steps);
+    result.actions = seen.kept.actions();
+    result.stretches = std::move(seen.stretches);
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      result_.weights[std::string(name)].assign(values.begin(), values.end());
+      result.weights[std::string(name)].assign(values.begin(), values.end());
     });
   }
 
@@ -316,20 +340,17 @@ template<class Set> class training {
   Set set_;
   progress_line report_;
   pw::safetensors::checkpoint const* file_;
-  std::vector<pw::recorder> recorders_;
-  std::vector<std::vector<stretch>> stretches_;
-  std::mutex mutex_;  // of what finish() writes; all else in result_ is written by one rank
-  outcome result_;
 };
 
 }  // namespace detail
 
-/// Trains as planned, from the weights of a file if there is one.
-inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report,
-                     pw::safetensors::checkpoint const* file = nullptr) {
+/// Trains as planned, from the weights of a file if there is one: `run(training)` gives the outcome.
+inline outcome train_by(auto&& run_it, request const& r, prospect const& p, gpt2::text_data const& data,
+                        progress_line report, pw::safetensors::checkpoint const* file = nullptr) {
   check_memory(p);
   auto const run = [&](auto set) {
-    return detail::training<decltype(set)>(r, p, data, std::move(set), std::move(report), file).run();
+    detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), file);
+    return run_it(training);
   };
   auto stages = pw::balance(gpt2::model(r.model), p.sizes);
   switch (r.recompute) {
@@ -339,6 +360,12 @@ inline outcome train(request const& r, prospect const& p, gpt2::text_data const&
     case pw::recompute_mode::always: break;
   }
   return run(pw::recompute_each<pw::recompute_mode::always>(std::move(stages)));
+}
+
+/// The same with threads for ranks.
+inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report,
+                     pw::safetensors::checkpoint const* file = nullptr) {
+  return train_by([](auto& training) { return training.run(); }, r, p, data, std::move(report), file);
 }
 
 }  // namespace trainer
