@@ -156,6 +156,7 @@ auto run(std::filesystem::path const& path, std::size_t beside, Make make, Read 
   for (int i = 0; i < mutations; ++i) {
     auto engine = std::mt19937(static_cast<std::uint32_t>(i));
     auto const bad = make(engine);
+    std::filesystem::remove(path);  // cutting a file short makes some file systems write it to the disk at once
     std::ofstream(path, std::ios::binary) << bad;
     CAPTURE(i);
     auto const before = live;
