@@ -127,10 +127,12 @@ int main(int argc, char** argv) try {
     auto const bytes = static_cast<double>(text.size());
     auto const encoded = bytes / 1e6 / seconds_of([&] { static_cast<void>(tokenizer.encode(text)); });
     auto const decoded = bytes / 1e6 / seconds_of([&] { static_cast<void>(tokenizer.decode(ids)); });
-    std::printf(json ? "%s{\"text\": \"%s\", \"encode_mb_s\": %.2f, \"decode_mb_s\": %.2f, \"bytes_per_token\": %.2f}"
-                     : "%s%-14s encode %7.2f MB/s, decode %8.2f MB/s, %5.2f bytes a token\n",
+    auto const has_goal = name != "one long word" && name != "random bytes";
+    std::printf(json ? "%s{\"text\": \"%s\", \"encode_mb_s\": %.2f, \"decode_mb_s\": %.2f, \"bytes_per_token\": %.2f, "
+                       "\"goal\": %s}"
+                     : "%s%-14s encode %7.2f MB/s, decode %8.2f MB/s, %5.2f bytes a token%s\n",
                 json && name != texts[0].first ? ", " : "", name.c_str(), encoded, decoded,
-                bytes / static_cast<double>(ids.size()));
+                bytes / static_cast<double>(ids.size()), json ? has_goal ? "true" : "false" : "");
     std::fflush(stdout);
   }
   if (json) std::printf("]\n");

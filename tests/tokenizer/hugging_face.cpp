@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same tokens as Hugging Face's tokenizers makes, for hard texts; fixtures by make_fixtures.py.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -147,6 +148,29 @@ TEST_CASE("every character is of the class that Hugging Face's has it in, as far
   CHECK(wrong == 0);
   CHECK(known > 280'000);
   MESSAGE(known, " characters known to both, ", unknown, " to one or none");
+}
+
+TEST_CASE("UTF-8 is well-formed where Unicode's table 3-7 has it so") {
+  std::array<int, 5> count{};
+  auto const look = [&](auto... bytes) {
+    char const text[] = {static_cast<char>(bytes)...};
+    auto const length = pw::tokenizer::detail::character_length({text, sizeof text});
+    if (length == sizeof text) ++count[length];
+  };
+  for (int a = 0; a < 256; ++a) look(a);
+  for (int a = 0x80; a < 256; ++a) {
+    for (int b = 0x7F; b <= 0xC0; ++b) {
+      look(a, b);
+      for (int c = 0x7F; c <= 0xC0; ++c) look(a, b, c);
+      for (int const c : {0x7F, 0x80, 0xBF, 0xC0}) {
+        for (int const d : {0x7F, 0x80, 0xBF, 0xC0}) look(a, b, c, d);
+      }
+    }
+  }
+  CHECK(count[1] == 0x80);
+  CHECK(count[2] == 0x800 - 0x80);
+  CHECK(count[3] == 0x10000 - 0x800 - 0x800);
+  CHECK(count[4] == (0x110000 - 0x10000) / 0x1000 * 2 * 2);
 }
 
 TEST_CASE("any bytes come back, and long words merge as short ones do") {

@@ -68,6 +68,8 @@ BYTES = [
     b"12\xff34", b"\xff" * 100, b"\xed\x95" * 40, bytes(range(256)), bytes(range(255, -1, -1)), bytes(range(128, 256)) * 2,
 ]
 
+BYTES += [b" " + raw for raw in BYTES[:20]]  # a space that would join a word of letters
+
 ALPHABET = {}  # GPT-2's letters, by byte
 for byte in range(256):
     prints = 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte

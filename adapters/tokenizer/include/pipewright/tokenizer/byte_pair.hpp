@@ -20,7 +20,8 @@ namespace pipewright::inline v0::tokenizer {
 
 /// GPT-2's byte-pair tokenizer (Radford et al., "Language models are unsupervised multitask learners", 2019), read from
 /// the files of Hugging Face's and equal to it token for token. Bytes that are no UTF-8, which it does not take, are
-/// words of their own between the stretches that are. decode(encode(bytes)) == bytes, for any bytes.
+/// words of their own between the stretches that are. decode(encode(bytes)) == bytes, for any bytes. Characters that are
+/// newer than PCRE2's tables (10.42: Unicode 14) are neither letters nor numbers here, which may cut words elsewhere.
 ///
 /// Once made it does not change: any number of threads may use one.
 class byte_pair {
