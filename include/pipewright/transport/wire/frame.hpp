@@ -44,7 +44,7 @@ class frame {
     std::size_t const shape = numbers.size() * sizeof(std::int64_t);
     h.numbers_follow = at + shape > bytes;
     if (!h.numbers_follow) {
-      std::memcpy(data() + at, numbers.data(), shape);
+      if (shape > 0) std::memcpy(data() + at, numbers.data(), shape);
       at += shape;
       h.payload_inside = at + h.payload <= bytes;
     }
@@ -64,7 +64,7 @@ class frame {
   void take_numbers(std::vector<std::int64_t>& numbers) const {
     head const h = read();
     numbers.resize(h.numbers);
-    if (!h.numbers_follow)
+    if (!h.numbers_follow && h.numbers > 0)
       std::memcpy(numbers.data(), data_.data() + sizeof h + h.letters, h.numbers * sizeof(std::int64_t));
   }
   void take_payload(message_type const& type, void* value) {
