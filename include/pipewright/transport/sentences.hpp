@@ -2,7 +2,6 @@
 #pragma once
 // Sentences about ranks that every transport says alike.
 
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,20 +45,24 @@ inline std::string ranks_that(int size, auto&& chosen) {
   return count == 1 ? spelled_rank(last) : "ranks " + list + " and " + std::to_string(last);
 }
 
-/// Who said what, in a sentence; empty where all ranks, with a text each, say the same.
-inline std::string disagreement(std::span<std::string const> said) {
+/// What the ranks that say the same as rank `one` say.
+inline std::string opinion(int size, auto&& said, int one) {
+  return ranks_that(size, [&](int rank) { return said(rank) == said(one); }) + " said \"" + std::string(said(one)) + '"';
+}
+
+/// Who said what, in a sentence; empty where all of `size` ranks say the same, which needs no memory. said(rank) is a text.
+inline std::string disagreement(int size, auto&& said) {
   std::string fault;
   int opinions = 0;
-  for (std::size_t first = 0; first < said.size(); ++first) {
+  for (int first = 0; first < size; ++first) {
     bool is_new = true;
-    for (std::size_t before = 0; before < first; ++before) is_new = is_new && said[before] != said[first];
+    for (int before = 0; before < first; ++before) is_new = is_new && said(before) != said(first);
     if (!is_new) continue;
-    fault += (opinions++ == 0 ? "the ranks do not agree on what to run: " : "; ") +
-             ranks_that(static_cast<int>(said.size()),
-                        [&](int rank) { return said[static_cast<std::size_t>(rank)] == said[first]; }) +
-             " said \"" + said[first] + "\"";
+    if (++opinions == 2) fault = opinion(size, said, 0);
+    if (opinions >= 2) fault += "; " + opinion(size, said, first);
   }
-  return opinions < 2 ? "" : fault + "; start every rank with one plan and one configuration";
+  if (opinions < 2) return {};
+  return "the ranks do not agree on what to run: " + fault + "; start every rank with one plan and one configuration";
 }
 
 }  // namespace pipewright::inline v0::detail

@@ -11,7 +11,6 @@
 #include <string_view>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include <pipewright/error.hpp>
 #include <pipewright/transport/in_process/waiting.hpp>
@@ -154,12 +153,9 @@ class world {
     at(rank).asked_ = true;
     for (auto& each : ranks_)
       if (!each.asked_) return false;
-    std::vector<std::string> said;
-    for (auto& each : ranks_) {
-      each.asked_ = false;
-      said.push_back(each.digest_);
-    }
-    fault = pipewright::detail::disagreement(said);
+    for (auto& each : ranks_) each.asked_ = false;
+    fault = pipewright::detail::disagreement(
+        size(), [this](int each) -> std::string_view { return at(each).digest_; });
     return true;
   }
   std::string absent(int rank) {

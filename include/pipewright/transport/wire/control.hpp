@@ -68,9 +68,9 @@ template<link Link> class control {
   std::optional<std::string> const& verdict() {
     if (verdict_ || !std::ranges::all_of(readers_, &text_in::is_there)) return verdict_;
     if (link_.rank() != 0) return verdict_ = readers_.front().text;
-    std::vector<std::string> said{own_};
-    for (auto const& each : readers_) said.push_back(each.text);
-    verdict_ = pipewright::detail::disagreement(said);
+    verdict_ = pipewright::detail::disagreement(link_.size(), [this](int rank) -> std::string_view {
+      return rank == 0 ? own_ : readers_[static_cast<std::size_t>(rank - 1)].text;
+    });
     for (int peer = 1; peer < link_.size(); ++peer) send_text(peer, *verdict_);
     return verdict_;
   }
