@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/tensors.hpp>
 #include <pipewright/gpt2_libtorch/modules.hpp>
+#include <pipewright/libtorch/cut.hpp>
 #include <pipewright/libtorch/stage.hpp>
 #include <pipewright/stage/balance.hpp>
 
@@ -73,6 +75,19 @@ auto in(at::ScalarType dtype, Module module) -> Module {
       [=] {
         return head_stage(detail::in(dtype, std::make_shared<head>(c, over)), options("", gpt2::head_tensors(c)));
       });
+}
+
+/// The model's layers as a cut sees them (libtorch/cut.hpp), without making one.
+[[nodiscard]] inline auto summaries(gpt2::configuration const& c) -> std::vector<libtorch::layer_summary> {
+  auto const of = [](char const* type, std::vector<gpt2::parameter> const& tensors) {
+    libtorch::layer_summary made{.type = type};
+    for (auto const& each : tensors) made.parameters += static_cast<std::int64_t>(each.size());
+    return made;
+  };
+  std::vector all{of("GPT2Embedding", gpt2::embedding_tensors(c))};
+  for (int i = 0; i < c.layers; ++i) all.push_back(of("GPT2Block", gpt2::block_tensors(c, i)));
+  all.push_back(of("GPT2Head", gpt2::head_tensors(c)));
+  return all;
 }
 
 }  // namespace pipewright::inline v0::gpt2_libtorch
