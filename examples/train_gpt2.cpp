@@ -132,7 +132,8 @@ void train(trainer::request const& r) {
   }
   auto const data = trainer::load_data(r);
   auto const weights = r.weights.empty() ? std::nullopt : std::optional<pw::safetensors::checkpoint>(r.weights);
-  trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
+  // Refuses what cannot be planned or held before anything is timed.
+  trainer::check_memory(trainer::plan_training(r, trainer::operations_of(r)));
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
   if (talks && speaks) fmt::print("{}", trainer::describe(r, p));
   std::fflush(stdout);
