@@ -142,7 +142,7 @@ template<link Link> class endpoint {
       if (std::string const gone = control_.gone_without_a_word(); !gone.empty())
         fail(located() + " needs all ranks to agree on what to run, but " + gone + " ended without it");
       if (clock::now() > limit)
-        fail(located() + " waited at start-up for " + control_.silent() + " to agree on what to run, for " +
+        fail(located() + " waited for " + control_.silent() + " to agree on what to run, for " +
              pipewright::detail::spelled_seconds(how_.deadline));
       lock.unlock();
       rest();
