@@ -2,8 +2,12 @@
 // Question: how does a GPT-2 train through a pipeline? Trains one on any text, under any schedule; `demo` runs them all.
 // Exit code 0: done; 2: it cannot be done, and why.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <csignal>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <new>
@@ -15,6 +19,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2/saved_training.hpp>
@@ -31,6 +36,27 @@ namespace {
 
 namespace pw = pipewright;
 
+/// A number between two others; neither is nan.
+CLI::Validator between(double low, double high) {
+  return {[=](std::string const& text) {
+            char* end = nullptr;
+            double const x = std::strtod(text.c_str(), &end);
+            bool const fits = end != text.c_str() && *end == '\0' && x >= low && x <= high;
+            return fits ? "" : fmt::format("'{}' is no number from {:g} to {:g}", text, low, high);
+          },
+          fmt::format("{:g} - {:g}", low, high)};
+}
+/// A whole number that 64 bits hold; CLI11 itself would take -1 and what is too large.
+CLI::Validator whole_number() {
+  return {[](std::string const& text) {
+            std::uint64_t x = 0;
+            auto const [end, code] = std::from_chars(text.data(), text.data() + text.size(), x);
+            bool const fits = code == std::errc{} && end == text.data() + text.size();
+            return fits ? "" : fmt::format("'{}' is no whole number from 0 to 2^64 - 1", text);
+          },
+          ""};
+}
+
 void add_model(CLI::App& app, trainer::request& r, std::string& model, double& dropout) {
   app.add_option("--model", model,
                  "tiny, small, medium, gpt2, or sizes: layers=8,width=64,heads=4,positions=64,vocabulary=256");
@@ -45,15 +71,15 @@ void add_model(CLI::App& app, trainer::request& r, std::string& model, double& d
   app.add_option("-p,--ranks", r.ranks, "P, pipeline ranks: threads")->check(CLI::Range(1, 64));
   app.add_option("--steps", r.steps, "Steps of M micro-batches each, those before a --resume included")
       ->check(CLI::Range(1, 10'000'000));
-  app.add_option("--learning-rate", r.learning_rate, "The highest learning rate")->check(CLI::Range(0.0, 1e3));
-  app.add_option("--dropout", dropout, "Probability of all dropouts")->check(CLI::Range(0.0, 0.99));
-  app.add_option("--seed", r.seed, "Of weights, data order and dropout");
+  app.add_option("--learning-rate", r.learning_rate, "The highest learning rate")->check(between(0, 1e3));
+  app.add_option("--dropout", dropout, "Probability of all dropouts")->check(between(0, 0.99));
+  app.add_option("--seed", r.seed, "Of weights, data order and dropout")->check(whole_number());
   app.add_option("--sample", r.sample, "Tokens of the text that is written at the end; 0: none")
       ->check(CLI::Range(0, 100'000));
   app.add_option("--pace", r.pace,
                  "Slow devices: an action takes this many times its processor time, so that more ranks than cores run "
                  "side by side")
-      ->check(CLI::Range(1.0, 1000.0));
+      ->check(between(1, 1000));
 }
 
 void add_data(CLI::App& app, trainer::request& r) {
@@ -96,12 +122,12 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
       ->check(CLI::IsMember({"constant", "linear", "cosine"}));
   app.add_option("--warm-up", r.warm_up, "Steps over which the learning rate rises")->check(CLI::Range(0, 10'000'000));
   app.add_option("--weight-decay", r.weight_decay, "Of matrices; biases and norms do not decay")
-      ->check(CLI::Range(0.0, 1e3));
-  app.add_option("--momentum", r.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0));
+      ->check(between(0, 1e3));
+  app.add_option("--momentum", r.momentum, "Of sgd")->check(between(0, 1));
   app.add_option("--accumulate", r.accumulate, "Steps between two updates; synchronous schedules only")
       ->check(CLI::Range(1, 1'000'000));
   app.add_option("--clip", r.clip, "Largest norm of the whole model's gradient; 0: no clipping")
-      ->check(CLI::Range(0.0, 1e9));
+      ->check(between(0, 1e9));
   app.add_flag("--clip-per-stage", r.clip_per_stage, "Clip each stage by its own norm, which every schedule can do");
   app.add_option(
          "--recompute", recompute,
@@ -114,7 +140,7 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
          "in-process: ranks are threads; mpi: ranks are the processes of mpirun -np P train_gpt2 --transport mpi ...")
       ->check(CLI::IsMember({"in-process", "mpi"}));
   app.add_option("--deadline", r.deadline, "Seconds that a rank waits for another before it gives up")
-      ->check(CLI::Range(0.001, 1e6));
+      ->check(between(0.001, 1e6));
   app.add_option("--trace", r.trace,
                  "Write the measured timeline of the last step: Perfetto JSON, or a picture if the name ends in .svg");
   app.add_option("--json", r.json, "Write all figures; - is the standard output");
@@ -173,14 +199,17 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   bool const talks = !r.quiet && r.json != "-";
   bool const speaks = all.rank() == 0;  // of several processes one
   auto const from = origin_of(r, std::move(saved));
+  std::string_view const fresh_line = isatty(STDOUT_FILENO) == 1 ? "\r\033[K" : "";
   if (r.dry_run) {
+    if (!r.data.empty()) trainer::load_data(r);  // what cannot be read is said now
     auto const p = trainer::plan_training(r, trainer::operations_of(r));
     if (!r.json.empty()) trainer::write_json(r.json, trainer::prospect_json(r, p));
     if (r.json != "-") fmt::print("{}", trainer::describe(r, p));
     return;
   }
   auto const data = trainer::load_data(r);
-  trainer::plan_training(r, trainer::operations_of(r));  // refuses what cannot be planned before anything is timed
+  // Refuses what cannot be planned or held before anything is timed.
+  trainer::check_memory(trainer::plan_training(r, trainer::operations_of(r)));
   auto const p = trainer::plan_training(r, trainer::measured_costs(r));
   if (talks && speaks) {
     fmt::print("{}", trainer::describe(r, p));
@@ -190,11 +219,16 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   auto const o = trainer::train_by(
       [&](auto& training) { return all.run(training, r, p); }, r, p, data,
       [&](int step, double loss, double tokens_per_second, std::optional<double> held_out) {
-        if (!talks || !(step == from.steps() + 1 || step % 10 == 0 || held_out)) return false;
-        fmt::print("step {:>5}  loss {:.4f}  {:.0f} tokens/s{}\n", step, loss, tokens_per_second,
-                   held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
+        if (!talks) return false;
+        bool const tells = step == from.steps() + 1 || step % 10 == 0 || held_out;
+        if (tells)
+          fmt::print(
+              "{}step {:>5}  loss {:.4f}  {:.0f} tokens/s{}\n", fresh_line, step, loss, tokens_per_second,
+              held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
+        else if (!fresh_line.empty())
+          fmt::print("{}step {} of {}, loss {:.4f}", fresh_line, step, r.steps, loss);  // until the next line
         std::fflush(stdout);
-        return true;
+        return tells;
       },
       from);
   if (!speaks) return;
@@ -268,6 +302,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit of the file size fails instead, and is told as any other
   try {
     return run(argc, argv);
   } catch (std::bad_alloc const&) {

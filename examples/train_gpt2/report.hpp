@@ -148,19 +148,36 @@ inline std::string printable(std::string_view text) {
   return shown;
 }
 
-/// The end of a training, in lines.
+/// Rows of cells as lines, each column as wide as its widest cell, the first to the left.
+inline std::string aligned(std::vector<std::vector<std::string>> const& rows) {
+  std::string text;
+  for (auto const& each : rows) {
+    for (std::size_t column = 0; column < each.size(); ++column) {
+      std::size_t width = 0;
+      for (auto const& other : rows) width = std::max(width, other[column].size());
+      text += column == 0 ? fmt::format("{:<{}}", each[column], width) : fmt::format("  {:>{}}", each[column], width);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+/// The end of a training: its figures, and a table of what each rank held.
 inline std::string summary(prospect const& p, outcome const& o) {
   auto const held_out = o.held_out.empty() ? ""
                                            : fmt::format("; held out {:.3f}, perplexity {:.1f}", o.held_out.back().loss,
                                                          o.held_out.back().perplexity());
+  std::vector<std::vector<std::string>> rows{
+      {"rank", "in flight", "weight versions", "activations", "weights", "sent a step"}};
+  for (std::size_t rank = 0; rank < o.weight_bytes.size(); ++rank)
+    rows.push_back({std::to_string(rank), std::to_string(p.in_flight[rank]), std::to_string(p.weight_versions[rank]),
+                    in_bytes(o.activation_bytes[rank]), in_bytes(o.weight_bytes[rank]), in_bytes(o.sent_bytes[rank])});
   return fmt::format(
-      "loss {:.3f} -> {:.3f}{}\n"
-      "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n"
-      "by rank: in flight {}; weight versions {}\n"
-      "         activations {}\n         weights {}\n         sent a step {}\n",
-      o.losses.front(), o.losses.back(), held_out, 1e3 * o.step_seconds, o.tokens_per_second, percent(p.bubble),
-      percent(o.bubble_measured), fmt::join(p.in_flight, " "), fmt::join(p.weight_versions, " "),
-      in_bytes(o.activation_bytes), in_bytes(o.weight_bytes), in_bytes(o.sent_bytes));
+             "loss {:.3f} -> {:.3f}{}\n"
+             "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n",
+             o.losses.front(), o.losses.back(), held_out, 1e3 * o.step_seconds, o.tokens_per_second, percent(p.bubble),
+             percent(o.bubble_measured)) +
+         aligned(rows);
 }
 
 }  // namespace trainer

@@ -89,7 +89,13 @@ inline void with_schedule(request const& r, auto&& run) {
     run(policy,
         pw::legal_shape<P>({.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
   });
-  if (!known) static_cast<void>(pw::make_plan(r.schedule, {}));  // throws: it knows the names
+  if (known) return;
+  std::string names;
+  pw::for_each_schedule(pw::all_schedules{}, [&](auto policy) {
+    using P = typename decltype(policy)::type;
+    if (P::backward != pw::backward_form::none) names += (names.empty() ? "" : ", ") + std::string(P::name);
+  });
+  throw pw::error(fmt::format("there is no schedule named {}; choose one of {}", r.schedule, names));
 }
 
 namespace detail {

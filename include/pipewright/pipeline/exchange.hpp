@@ -52,7 +52,7 @@ class step_exchange {
       ring_of(outgoing == is_root() ? verdicts : facts, static_cast<int>(i / 2 % peers))
           .slots.push_back({message_of(buffers_[i])});
     }
-    taken_.resize(static_cast<std::size_t>(plan.facts.ranks));
+    taken_ = block<std::size_t>(static_cast<std::size_t>(plan.facts.ranks));
   }
 
   /// The slot that a step-traffic instruction uses. `key` counts updates.
@@ -105,7 +105,7 @@ class step_exchange {
     sum_ties_here(update);
     if (!plan_.wants.step_facts) return verdict_;
     gather(update, loss_weight, mine_);
-    for (std::size_t& t : taken_) t = 2;
+    for (std::size_t r = 0; r < taken_.size(); ++r) taken_[r] = 2;
     verdict_ = {};
     double squares = 0;
     auto const from = [&](int r) -> values const& {
@@ -191,7 +191,7 @@ class step_exchange {
   std::vector<values> buffers_;
   std::vector<slot_ring> rings_[4];
   values mine_;
-  std::vector<std::size_t> taken_;
+  block<std::size_t> taken_;  // by rank
   update_verdict verdict_{};
   int concluded_ = 0;  // updates judged since restart
   int summed_ = 0;     // updates whose tie within this rank is summed
