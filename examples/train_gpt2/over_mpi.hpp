@@ -16,6 +16,7 @@
 
 #include <pipewright/error.hpp>
 
+#include "told_to_end.hpp"
 #include "training.hpp"
 
 #ifdef TRAINER_HAS_MPI
@@ -90,7 +91,7 @@ class processes {
     if (!over_) return training.run();
     share mine;
     {
-      pw::mpi::endpoint here(*over_, {.deadline = r.deadline});
+      pw::mpi::endpoint here(*over_, {.deadline = r.deadline, .told_to_end = &note_sigterm()});
       mine = training.run_rank(here);
     }
     std::vector<std::uint8_t> const own = detail::packed(mine);

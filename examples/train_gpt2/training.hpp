@@ -31,6 +31,7 @@
 #include "optimizer.hpp"
 #include "request.hpp"
 #include "sample.hpp"
+#include "told_to_end.hpp"
 
 namespace trainer {
 
@@ -317,6 +318,8 @@ template<class Set> class training {
         }
       }
       if (saves) save(pipeline, here, batches.cursor());
+      if (detail::told_to_end)
+        throw pw::error(fmt::format("rank {} was told to end (SIGTERM) after step {}", here.rank(), step + 1));
       aside += clock::now() - paused;
       lap += clock::now() - paused;
     }

@@ -99,8 +99,8 @@ class saved_training {
     std::int64_t updates = -1;
     if (found != from.metadata().end()) {
       auto const& text = found->second;
-      auto const [end, code] = std::from_chars(text.data(), text.data() + text.size(), updates);
-      if (code != std::errc{} || end != text.data() + text.size()) updates = -1;
+      auto const code = std::from_chars(text.data(), text.data() + text.size(), updates).ec;
+      if (code != std::errc{} || std::to_string(updates) != text) updates = -1;
     }
     if (updates < 0 || updates > std::int64_t{1} << 53) fail(from, "does not say how many updates there were");
     return updates;
