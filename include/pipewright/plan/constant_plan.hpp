@@ -86,21 +86,21 @@ template<schedule_policy P, shape S, needs Wants, bool AsStream> class constant_
       facts.period = nullptr;
     }
   };
-  static constexpr frozen frozen_{};
+  static constexpr frozen kept{};
 
  public:
   static constexpr plan_view view() {
-    plan_view result = frozen_.facts;
-    result.programs = frozen_.programs.view();
-    result.rank_of_stage = frozen_.rank_of_stage;
-    result.slots = frozen_.slots;
-    result.weight_buffers = frozen_.weight_buffers;
-    result.period = AsStream ? frozen_.period : nullptr;
+    plan_view result = kept.facts;
+    result.programs = kept.programs.view();
+    result.rank_of_stage = kept.rank_of_stage;
+    result.slots = kept.slots;
+    result.weight_buffers = kept.weight_buffers;
+    result.period = AsStream ? kept.period : nullptr;
     return result;
   }
 
   /// What is wrong with the orders, then with the programs. Evaluations of their own, since compilers bound the length of one.
-  static constexpr verdict made = frozen_.found;
+  static constexpr verdict made = kept.found;
   static constexpr verdict proven() { return AsStream ? verify_stream(view()) : verify(view()); }
 };
 
