@@ -208,8 +208,9 @@ TEST_CASE("a program killed while it saves at every step leaves a checkpoint to 
           steps = std::max(steps, std::stol(name.substr(5)));
       return steps;
     };
-    kill_when(go_on + " --steps 1000000 --save-every 1 --save " + folder, [&] { return newest() > last; },
-              std::chrono::microseconds(engine() % 20'000));
+    kill_when(
+        go_on + " --steps 1000000 --save-every 1 --save " + folder, [&] { return newest() > last; },
+        std::chrono::microseconds(engine() % 20'000));
     last = newest();
     go_on = "--resume " + folder + " --sample 0";
   }
