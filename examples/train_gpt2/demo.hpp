@@ -104,7 +104,7 @@ inline void run_demo(demo_request const& d) {
     }
     if (runs.empty()) say("\n" + describe(r, p) + "\n");
     say(fmt::format("{:<12} {} steps ...", schedule, r.steps));
-    auto o = train(r, p, data, [](int, double, std::optional<double>) {});
+    auto o = train(r, p, data, [](int, double, double, std::optional<double>) { return false; });
     say(fmt::format(" loss {:.3f} -> {:.3f}, {:.1f} ms a step\n", o.losses.front(), o.losses.back(),
                     1e3 * o.step_seconds));
     for (auto* kind : {"predicted", "measured"}) {
@@ -143,7 +143,7 @@ inline void run_demo(demo_request const& d) {
     r.micro_batches = m;
     r.steps = m <= 8 ? 6 : 3;
     auto const p = plan_training(r, costs);
-    auto const o = train(r, p, data, [](int, double, std::optional<double>) {});
+    auto const o = train(r, p, data, [](int, double, double, std::optional<double>) { return false; });
     double const formula = static_cast<double>(r.ranks - 1) / (m + r.ranks - 1);
     say(fmt::format("{:>5}{:>12}{:>12}{:>12}\n", m, percent(formula), percent(p.bubble), percent(o.bubble_measured)));
     sweep.push_back({{"micro_batches", m},
@@ -155,8 +155,9 @@ inline void run_demo(demo_request const& d) {
   say("\nflush, one step, predicted (times in milliseconds) and measured:\n" + pw::chart(flush.plan.timeline) + "\n" +
       pw::chart(flush.result.timeline));
   auto const prompt = std::string("/// The ");
-  say(fmt::format("\nAfter {} steps the model goes on from \"{}\":\n{}\n", flush.asked.steps, prompt,
-                  printable(prompt + writer(flush.asked, flush.result.weights).go_on(prompt, d.base.sample))));
+  say(fmt::format(
+      "\nAfter {} steps the model goes on from \"{}\":\n{}\n", flush.asked.steps, prompt,
+      printable(prompt + writer(flush.asked, data.code, flush.result.weights).go_on(prompt, d.base.sample))));
   write_json((fs::path(d.folder) / "demo.json").string(), {{"runs", all}, {"gpipe_bubble", sweep}});
   say(
       fmt::format("\nTimelines, predicted and measured, are in {}: *.svg for a browser, *.json for ui.perfetto.dev; "
