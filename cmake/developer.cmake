@@ -44,7 +44,7 @@ endif()
 # Where such an adapter is not built here there is no target, and the configuration says so.
 function(pipewright_add_executable target source)
   set(libraries pipewright::core)
-  foreach(adapter IN ITEMS gpt2 safetensors launch mpi tokenizer)
+  foreach(adapter IN ITEMS gpt2 safetensors launch libtorch gpt2_libtorch gloo mpi tokenizer)
     file(STRINGS ${source} includes REGEX "^#include [<\"]pipewright/${adapter}/")
     if(includes)
       list(APPEND libraries pipewright::${adapter})

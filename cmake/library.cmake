@@ -27,7 +27,7 @@ endfunction()
 # pipewright_report_adapter(<name> <sentence>): a line of the table that ends the configuration.
 function(pipewright_report_adapter name sentence)
   string(LENGTH "${name}" length)
-  math(EXPR padding "13 - ${length}")
+  math(EXPR padding "15 - ${length}")
   string(REPEAT " " ${padding} spaces)
   set_property(GLOBAL APPEND PROPERTY PIPEWRIGHT_ADAPTERS "  ${name}${spaces}${sentence}")
 endfunction()

@@ -12,6 +12,7 @@ need() {
     clang-format-19) command -v clang-format-19 ;;
     clang-tidy-19) command -v clang-tidy-19 ;;
     python3) command -v python3 ;;
+    python3-venv) python3 -c 'import ensurepip, venv' ;;
     libboost-dev) includes boost/hana.hpp ;;
     doctest-dev) includes doctest/doctest.h ;;
     libcli11-dev) includes CLI/CLI.hpp ;;
@@ -77,6 +78,22 @@ manual_steps() {
     echo "  libraries of the same names: Boost (Hana), OpenBLAS, CLI11, fmt, nlohmann-json, doctest, Google Benchmark"
   } >&2
   exit 1
+}
+
+# libtorch DIRECTORY: a virtual environment with LibTorch as a pip wheel, where it is not there yet: 1.3 GB without what only
+# Python needs. Where that fails, it says so, and the LibTorch adapter is not built.
+libtorch() {
+  local folder=$1
+  [ ! -e "$folder/complete" ] || return 0
+  echo "Installing LibTorch into $folder"
+  rm -rf "$folder"
+  if python3 -m venv "$folder" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps 'torch>=2.6,<3' nvidia-cuda-runtime nvidia-cuda-cupti; then
+    touch "$folder/complete"
+  else
+    rm -rf "$folder"
+    echo "LibTorch could not be installed (the error is above), so that the LibTorch adapter is not tested" >&2
+  fi
 }
 
 # build PRESET DIRECTORY [ARGUMENT...]: configures and builds, with ninja in a new directory where it is there.

@@ -1,102 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a checkpoint of Hugging Face's, three steps of Adam and AdamW, tied and not, lead to the weights that PyTorch's
-// optimizers reach there (fixtures: make_fixtures.py).
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <span>
-#include <string>
-#include <string_view>
-#include <vector>
-
+// optimizers reach there.
 #include <doctest/doctest.h>
 
-#include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
-#include <pipewright/pipeline/pipeline.hpp>
-#include <pipewright/plan/plan.hpp>
-#include <pipewright/stage/balance.hpp>
-#include <pipewright/transport/in_process.hpp>
 
-#include "saved_models.hpp"
+#include "trained.hpp"
 
 namespace pw = pipewright;
-namespace st = pipewright::safetensors;
 namespace gpt2 = pipewright::gpt2;
-
-namespace {
-
-constexpr auto steps = 3;
-constexpr auto learning_rate = 1e-3;
-
-struct tokens_of_step {
-  gpt2::batch_shape shape;
-  std::span<std::int32_t const> tokens, targets;
-
-  void input(int, gpt2::token_batch& to) const { to = {shape, {tokens.begin(), tokens.end()}}; }
-  void target(int, gpt2::token_batch& to) const { to = {shape, {targets.begin(), targets.end()}}; }
-};
-
-void check_training(std::string const& from, std::string const& to, pw::adam const& optimizer) {
-  CAPTURE(to);
-  auto const said = gpt2::read_configuration(test::fixtures / from);
-  auto const start = st::checkpoint(test::fixtures / from);
-  auto const expected = st::file(test::fixtures / "trained" / (to + ".safetensors"));
-  auto const tokens = expected.integers("tokens"), targets = expected.integers("targets");
-  auto const losses = expected.floats("losses");
-  auto const& extents = expected.at("tokens").shape;
-  auto const shape = gpt2::batch_shape{static_cast<int>(extents.at(1)), static_cast<int>(extents.at(2))};
-  auto const each = static_cast<std::size_t>(shape.tokens());
-
-  auto sizes = said.sizes;
-  sizes.embedding_dropout = sizes.attention_dropout = sizes.residual_dropout = 0.f;
-  auto options = pw::pipeline_options{};
-  if (said.tied) options.tied = {"wte.weight", "lm_head.weight"};
-  auto const plan = pw::make_plan("sequential", {.ranks = 2, .micro_batches = 1},
-                                  {.tied_first = said.tied ? 0 : -1, .tied_second = said.tied ? 1 : -1});
-  std::map<std::string, std::vector<float>> found;
-  std::mutex mutex;
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan.view(), pw::balance(gpt2::model(sizes), {2, 2}), here, optimizer, options);
-    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      start.read(gpt2::name_in(start, std::string(name)), values);
-    });
-    for (std::size_t i = 0; i < steps; ++i) {
-      auto const told = training.step(
-          tokens_of_step{shape, std::span(tokens).subspan(i * each, each), std::span(targets).subspan(i * each, each)});
-      auto const lock = std::lock_guard(mutex);
-      if (told.has_loss) CHECK(std::abs(told.loss - static_cast<double>(losses[i])) < 1e-5 * told.loss);
-    }
-    auto const lock = std::lock_guard(mutex);
-    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      found[std::string(name)].assign(values.begin(), values.end());
-    });
-  });
-  // A bias that all keys share changes no softmax: its gradient is 0, and what rounding makes of it (1e-9) is not small beside
-  // Adam's epsilon of 1e-8. So a key's bias may go some of the way that Adam lets any weight go; nothing tighter is meant.
-  auto worst = 0., worst_key = 0.;
-  for (auto const& [name, values] : found) {
-    CAPTURE(name);
-    auto const theirs = expected.floats(gpt2::name_in(expected, name));
-    REQUIRE(theirs.size() == values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      auto const off = std::abs(static_cast<double>(values[i]) - static_cast<double>(theirs[i]));
-      auto const third = i * 3 / values.size();
-      auto& furthest = name.ends_with("c_attn.bias") && third == 1 ? worst_key : worst;
-      furthest = std::max(furthest, off / (learning_rate * steps));
-    }
-  }
-  CHECK(worst < 0.005);
-  CHECK(worst_key < 0.5);
-  MESSAGE(to, ": no weight further off than ", worst, " x learning rate x steps, no key's bias than ", worst_key);
-}
-
-}  // namespace
+using test::check_training;
+using test::learning_rate;
 
 TEST_CASE("Adam and AdamW reach PyTorch's weights") {
-  check_training("saved_untied", "adam", pw::adam{.rate = learning_rate});
-  check_training("saved_untied", "adamw", pw::adamw(learning_rate, 0.1));
-  check_training("saved_tied_shards", "adamw_tied", pw::adamw(learning_rate, 0.1));
+  auto const model = [](gpt2::configuration const& c) { return gpt2::model(c); };
+  check_training("saved_untied", "adam", pw::adam{.rate = learning_rate}, model);
+  check_training("saved_untied", "adamw", pw::adamw(learning_rate, 0.1), model);
+  check_training("saved_tied_shards", "adamw_tied", pw::adamw(learning_rate, 0.1), model);
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <string>
 #include <utility>
 
-#include <pipewright/error.hpp>
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
+#include <pipewright/gpt2/check_tokens.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/tensors.hpp>
@@ -38,7 +37,7 @@ class embedding {
 
   /// Throws error where a token is outside the vocabulary or a sequence is longer than the positions.
   void forward(auto& context, weights const& w, input const& x, output& y, saved& keep) {
-    check_tokens(x);
+    check_tokens(x, configuration_);
     y.reshape(x.batch, configuration_.width);
     on_.embed(x.ids.data(), w[wte], w[wpe], x.batch, configuration_.width, mask(context), y.values.data());
     keep.tokens = x;
@@ -56,23 +55,6 @@ class embedding {
  private:
   [[nodiscard]] auto mask(auto const& context) const -> dropout {
     return make_dropout(context, dropout_site::embedding, configuration_.embedding_dropout);
-  }
-
-  void check_tokens(token_batch const& x) const {
-    if (x.batch.length > configuration_.positions) {
-      throw error("GPT-2: a sequence of " + std::to_string(x.batch.length) + " tokens does not fit " +
-                  std::to_string(configuration_.positions) + " positions; shorten it or give the model more");
-    }
-    if (static_cast<int>(x.ids.size()) != x.batch.tokens()) {
-      throw error("GPT-2: " + std::to_string(x.ids.size()) + " token ids for " + std::to_string(x.batch.sequences) +
-                  " x " + std::to_string(x.batch.length) + " tokens");
-    }
-    for (auto const id : x.ids) {
-      if (id < 0 || id >= configuration_.vocabulary) {
-        throw error("GPT-2: token " + std::to_string(id) + " is outside the vocabulary of " +
-                    std::to_string(configuration_.vocabulary));
-      }
-    }
   }
 
   configuration configuration_;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include <pipewright/error.hpp>
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
+#include <pipewright/gpt2/check_tokens.hpp>
 #include <pipewright/gpt2/configuration.hpp>
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/tensors.hpp>
@@ -64,7 +63,7 @@ class head {
 
   /// Throws error where a target is outside the vocabulary or the targets are not one a token.
   auto forward(auto&, weights const& w, input const& x, target const& t, saved& keep) -> loss {
-    auto const counted = check_targets(x, t);
+    auto const counted = check_targets(t, x.batch, configuration_);
     project(w, x, keep);
     auto const scale = over_ == token_loss::sum ? 1.f : 1.f / static_cast<float>(std::max(counted, 1));
     auto const tokens = x.batch.tokens();
@@ -120,23 +119,6 @@ class head {
  private:
   [[nodiscard]] auto projection(batch_shape b) const -> linear_shape {
     return {b.tokens(), configuration_.width, configuration_.vocabulary};
-  }
-
-  /// Returns how many targets count.
-  [[nodiscard]] auto check_targets(input const& x, target const& t) const -> int {
-    if (static_cast<int>(t.ids.size()) != x.batch.tokens()) {
-      throw error("GPT-2: " + std::to_string(t.ids.size()) + " targets for " + std::to_string(x.batch.tokens()) +
-                  " tokens; the head needs the next token of every place");
-    }
-    auto counted = 0;
-    for (auto const id : t.ids) {
-      if (id >= configuration_.vocabulary) {
-        throw error("GPT-2: target " + std::to_string(id) + " is outside the vocabulary of " +
-                    std::to_string(configuration_.vocabulary));
-      }
-      counted += id >= 0;
-    }
-    return counted;
   }
 
   configuration configuration_;

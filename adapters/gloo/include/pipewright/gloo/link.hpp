@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/ops/from_blob.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include <pipewright/error.hpp>
+#include <pipewright/gloo/store.hpp>
+#include <pipewright/transport/wire/endpoint.hpp>
+
+namespace pipewright::inline v0::gloo {
+
+namespace detail {
+
+/// One send or receive. Gloo's own can be waited for, but not asked: whoever waits says here what came of it.
+struct transfer {
+  enum class state : char { under_way, complete, broken };
+
+  c10::intrusive_ptr<c10d::Work> work;
+  std::atomic<state> is = state::under_way;
+  std::string fault{};  ///< once it is broken
+
+  void wait() noexcept {
+    auto come_to = state::broken;
+    try {
+      if (work->wait()) come_to = state::complete;
+      else fault = "it was given up";
+    } catch (c10::Error const& e) {
+      fault = e.what_without_backtrace();
+    } catch (std::exception const& e) {
+      fault = e.what();
+    }
+    is.store(come_to, std::memory_order_release);
+    is.notify_all();
+  }
+};
+
+/// The transfers of one peer, tag and direction, which end in their order: a thread that waits for each.
+class line {
+ public:
+  line() : thread_([this](std::stop_token const& stop) { wait(stop); }) {}
+
+  void push(std::shared_ptr<transfer> next) {
+    {
+      std::lock_guard const lock(mutex_);
+      waiting_.push_back(std::move(next));
+    }
+    come_.notify_one();
+  }
+
+ private:
+  void wait(std::stop_token const& stop) {
+    for (;;) {
+      std::shared_ptr<transfer> next;
+      {
+        std::unique_lock lock(mutex_);
+        if (!come_.wait(lock, stop, [this] { return !waiting_.empty(); })) return;
+        next = std::move(waiting_.front());
+        waiting_.pop_front();
+      }
+      next->wait();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable_any come_;
+  std::deque<std::shared_ptr<transfer>> waiting_;
+  std::jthread thread_;
+};
+
+/// The network device: that of GLOO_SOCKET_IFNAME, as PyTorch has it; the loopback where ranks meet there; else the host's.
+inline auto device(std::string const& meeting_at) {
+  using group = c10d::ProcessGroupGloo;
+  if (char const* const name = std::getenv("GLOO_SOCKET_IFNAME"); name != nullptr && *name != '\0')
+    return group::createDeviceForInterface(name);
+  if (meeting_at.empty() || meeting_at == "localhost" || meeting_at.starts_with("127."))
+    return group::createDeviceForHostname("127.0.0.1");
+  return group::createDefaultDevice();
+}
+
+}  // namespace detail
+
+/// Bytes over Gloo, whose own thread moves them. Made and ended by all ranks together, with a store or a part of one that no
+/// other link has. Ends when all ranks have come to its end, or one has been stopped, or after `patience` seconds: a rank that
+/// closed its connections earlier would look to the others like one that died.
+class link {
+ public:
+  using request = std::shared_ptr<detail::transfer>;
+
+  /// `meeting_at`: the address at which ranks meet (launch::place::address); empty or the loopback: all are on this machine.
+  link(store with, int rank, int size, std::string const& meeting_at = {}, double patience = 60)
+      : store_{std::move(with)}, rank_{rank}, size_{size}, patience_{patience} {
+    try {
+      auto const options = c10d::ProcessGroupGloo::Options::create();
+      options->devices.push_back(detail::device(meeting_at));
+      options->timeout = std::chrono::hours(24 * 10);  // deadlines are the endpoint's
+      group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, rank, size, options);
+    } catch (c10::Error const& fault) {
+      fail(fault.what_without_backtrace());
+    } catch (std::exception const& fault) {
+      fail(fault.what());
+    }
+  }
+  link(link const&) = delete;
+  link& operator=(link const&) = delete;
+  ~link() {
+    if (!is_stopped_) meet_at_the_end();
+    lines_.clear();
+  }
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool wants_a_thread() const { return false; }
+
+  request send(int peer, int tag, void const* from, std::size_t bytes) {
+    return start(peer, tag, true, const_cast<void*>(from), bytes);
+  }
+  request receive(int peer, int tag, void* to, std::size_t bytes) { return start(peer, tag, false, to, bytes); }
+
+  bool test(request& of) {
+    using enum detail::transfer::state;
+    switch (of->is.load(std::memory_order_acquire)) {
+      case under_way: return false;
+      case complete: return true;
+      case broken: break;
+    }
+    throw error("pipewright: a connection broke: " + of->fault);
+  }
+  void note_stop() noexcept { is_stopped_ = true; }
+
+  /// Gloo lets go of the memory once nobody holds the transfer.
+  bool cancel(request& of) noexcept {
+    try {
+      of->work->abort();
+      of->is.wait(detail::transfer::state::under_way);
+      of->work.reset();
+    } catch (std::exception const&) {
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  [[noreturn]] void fail(std::string const& why) const {
+    throw error("rank " + std::to_string(rank_) + " does not come together with the others over Gloo: " + why);
+  }
+
+  request start(int peer, int tag, bool is_send, void* at, std::size_t bytes) {
+    auto made = std::make_shared<detail::transfer>();
+    std::vector<at::Tensor> one{at::from_blob(at, {static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte))};
+    try {
+      made->work = is_send ? group_->send(one, peer, tag) : group_->recv(one, peer, tag);
+    } catch (c10::Error const& fault) {
+      throw error(std::string("pipewright: a connection broke: ") + fault.what_without_backtrace());
+    } catch (std::exception const& fault) {
+      throw error(std::string("pipewright: a connection broke: ") + fault.what());
+    }
+    lines_[{peer, tag, is_send}].push(made);
+    return made;
+  }
+
+  void meet_at_the_end() noexcept {
+    try {
+      store_->set("end/" + std::to_string(rank_), std::vector<std::uint8_t>{1});
+      std::vector<std::string> all;
+      for (int r = 0; r < size_; ++r) all.push_back("end/" + std::to_string(r));
+      store_->wait(all, std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * patience_)));
+    } catch (std::exception const&) {  // the store's rank has gone already, or one never came
+    }
+  }
+
+  store store_;
+  int rank_, size_;
+  double patience_;
+  bool is_stopped_ = false;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  std::map<std::tuple<int, int, bool>, detail::line> lines_;
+};
+static_assert(wire::link<link>);
+
+/// A rank's end of everything over Gloo.
+using endpoint = wire::endpoint<link>;
+static_assert(transport<endpoint>);
+
+}  // namespace pipewright::inline v0::gloo

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Where to cut a list of layers into stages: what DeepSpeed calls a partition method.
+
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torch/nn/module.h>
+
+#include <pipewright/error.hpp>
+
+namespace pipewright::inline v0::libtorch {
+
+/// A layer as a cut sees it.
+struct layer_summary {
+  std::string type;  ///< the module's class, without namespaces and without the ending Impl of torch's classes
+  std::int64_t parameters = 0;
+};
+
+/// Of a module.
+inline layer_summary summary_of(torch::nn::Module const& module) {
+  layer_summary found{.type = module.name()};
+  if (auto const at = found.type.rfind("::"); at != found.type.npos) found.type.erase(0, at + 2);
+  if (found.type.ends_with("Impl")) found.type.resize(found.type.size() - 4);
+  for (at::Tensor const& each : module.parameters()) found.parameters += each.numel();
+  return found;
+}
+
+namespace detail {
+
+/// Ends runs of neighbours where `join(cost of the runs before, cost of a run)`, over all runs, is least. Dynamic programming,
+/// cubic; infinity is a run that may not be.
+inline std::vector<int> cheapest_runs(std::vector<double> const& costs, int stages, auto join) {
+  std::size_t const n = costs.size(), s = static_cast<std::size_t>(stages);
+  std::vector<double> before(n + 1);
+  for (std::size_t i = 0; i < n; ++i) before[i + 1] = before[i] + costs[i];
+  std::vector best(s + 1, std::vector(n + 1, std::numeric_limits<double>::infinity()));
+  std::vector from(s + 1, std::vector<std::size_t>(n + 1));
+  best[0][0] = 0;
+  for (std::size_t k = 1; k <= s; ++k)
+    for (std::size_t end = k; end <= n; ++end)
+      for (std::size_t begin = k - 1; begin < end; ++begin) {
+        double const all = join(best[k - 1][begin], before[end] - before[begin]);
+        if (all < best[k][end]) {
+          best[k][end] = all;
+          from[k][end] = begin;
+        }
+      }
+  std::vector<int> sizes(s);
+  for (std::size_t k = s, end = n; k > 0; --k) {
+    sizes[k - 1] = static_cast<int>(end - from[k][end]);
+    end = from[k][end];
+  }
+  return sizes;
+}
+
+/// Runs of neighbours, the dearest as cheap as can be; among those, the most even.
+inline std::vector<int> balanced(std::vector<double> const& costs, int stages) {
+  auto const by_dearest = cheapest_runs(costs, stages, [](double before, double run) { return std::max(before, run); });
+  double dearest = 0;
+  for (auto at = costs.begin(); int const size : by_dearest) {
+    dearest = std::max(dearest, std::accumulate(at, at + size, 0.0));
+    at += size;
+  }
+  return cheapest_runs(costs, stages, [dearest](double before, double run) {
+    return run > dearest ? std::numeric_limits<double>::infinity() : before + run * run;
+  });
+}
+
+}  // namespace detail
+
+/// How many layers each stage gets, for balance(model, sizes):
+///   "uniform"          as many each, the first stages one more where they do not divide
+///   "parameters"       so that the stage with the most parameters has as few as can be
+///   "type:GPT2Block"   the same for the number of layers of that type
+///   "4,3,3,4"          by hand
+/// Throws error where that makes no cut into `stages` stages.
+inline std::vector<int> cut(std::vector<layer_summary> const& layers, std::string_view how, int stages) {
+  int const n = static_cast<int>(layers.size());
+  auto const text = std::string(how);
+  if (stages < 1 || stages > n)
+    throw error(std::to_string(stages) + " stages cannot be made of " + std::to_string(n) +
+                " layers; choose fewer ranks or chunks, or a model with more layers");
+  std::vector<int> sizes(static_cast<std::size_t>(stages));
+  if (how == "uniform") {
+    for (int s = 0; s < stages; ++s) sizes[static_cast<std::size_t>(s)] = n / stages + (s < n % stages);
+    return sizes;
+  }
+  std::vector<double> costs;
+  if (how == "parameters") {
+    for (auto const& each : layers) costs.push_back(static_cast<double>(each.parameters));
+    return detail::balanced(costs, stages);
+  }
+  if (how.starts_with("type:")) {
+    std::string seen;
+    for (auto const& each : layers) {
+      costs.push_back(each.type == how.substr(5) ? 1 : 0);
+      if (seen.find(each.type) == seen.npos) seen += (seen.empty() ? "" : ", ") + each.type;
+    }
+    if (std::ranges::count(costs, 1) < stages)
+      throw error("cut " + text + ": the model has " + std::to_string(std::ranges::count(costs, 1)) +
+                  " layers of that type for " + std::to_string(stages) + " stages; its types are " + seen);
+    return detail::balanced(costs, stages);
+  }
+  sizes.clear();
+  for (std::size_t at = 0; at <= how.size();) {
+    auto const end = std::min(how.find(',', at), how.size());
+    auto const number = text.substr(at, end - at);
+    if (number.empty() || number.size() > 6 ||
+        !std::ranges::all_of(number, [](unsigned char c) { return std::isdigit(c); }))
+      throw error("cut " + text +
+                  ": give uniform, parameters, type:NAME, or the number of layers of each stage as 4,3,3,4");
+    sizes.push_back(std::stoi(number));
+    at = end + 1;
+  }
+  int sum = 0;
+  for (int const each : sizes) sum += each;
+  if (static_cast<int>(sizes.size()) != stages || sum != n || std::ranges::min(sizes) < 1)
+    throw error("cut " + text + " must give each of " + std::to_string(stages) +
+                " stages at least one of the model's " + std::to_string(n) + " layers, and all of them");
+  return sizes;
+}
+
+}  // namespace pipewright::inline v0::libtorch

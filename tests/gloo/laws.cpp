@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// processes: 8
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+#include <gloo/world.hpp>
+#include <laws/transport.hpp>
+
+struct over_gloo {
+  static constexpr bool is_strict = false;  // Gloo takes small messages before they are asked for
+  void run(int ranks, auto f, double deadline) const { support::run_over_gloo(ranks, f, deadline); }
+};
+
+TEST_CASE("Gloo keeps the laws") { laws::transport<over_gloo>(); }
+
+TEST_CASE("rank 0 serves the store, unless torchrun's agent does already") {
+  c10d::TCPStoreOptions options;
+  options.port = 0;  // any
+  options.isServer = true;
+  options.waitWorkers = false;
+  auto const agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  pipewright::launch::place here;
+  here.size = 2;
+  here.address = "127.0.0.1";
+  here.port = agent->getPort();
+  here.run_id = "a.1";
+  CHECK_THROWS_AS(pipewright::gloo::store_of(here, 1), pipewright::error);  // its port is taken
+  here.store_is_served = true;
+  auto const joined = pipewright::gloo::store_of(here, 5);
+  joined->set("key", std::vector<std::uint8_t>{7});
+  CHECK(agent->get("pipewright/a.1/key") == std::vector<std::uint8_t>{7});
+  here.port = 0;
+  CHECK_THROWS_WITH_AS(pipewright::gloo::store_of(here, 1), doctest::Contains("nobody says where the ranks meet"),
+                       pipewright::error);
+}
+
+int main(int argc, char** argv) { return support::test_together(argc, argv); }
