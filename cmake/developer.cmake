@@ -12,6 +12,28 @@ target_compile_options(pipewright_developer INTERFACE
   $<$<CXX_COMPILER_ID:Clang>:-Wshadow>
   $<$<BOOL:${PIPEWRIGHT_WERROR}>:-Werror>)
 
+set(PIPEWRIGHT_TEST_VARIANTS plain CACHE STRING "How unit and GPT-2 tests are built: a list of plain, asan, tsan")
+option(PIPEWRIGHT_QUICK_TESTS "Build only what the default run of tests/run runs, and sanitizers without their dearest checks" OFF)
+
+set(asan_options -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+if(PIPEWRIGHT_QUICK_TESTS)
+  # Checks of every pointer that is followed: a third of the compile time, and mostly seen by the address sanitizer too.
+  list(APPEND asan_options -fno-sanitize=null,alignment,object-size,vptr)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Warnings that gcc's optimizer gives wrongly where a sanitizer has added its own code.
+  list(APPEND asan_options -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread
+    -Wno-restrict -Wno-nonnull -Wno-null-dereference -Wno-address)
+endif()
+# pipewright_sanitize(<program>): as the tests are built, an example or a tool has the address and undefined-behaviour
+# sanitizers where they have no variant without.
+function(pipewright_sanitize program)
+  if(BUILD_TESTING AND NOT "plain" IN_LIST PIPEWRIGHT_TEST_VARIANTS)
+    target_compile_options(${program} PRIVATE ${asan_options})
+    target_link_options(${program} PRIVATE ${asan_options})
+  endif()
+endfunction()
+
 # Every public header compiles alone: in the default build where CMAKE_VERIFY_INTERFACE_HEADER_SETS (preset dev).
 if(CMAKE_VERIFY_INTERFACE_HEADER_SETS)
   add_custom_target(headers_compile_alone ALL)

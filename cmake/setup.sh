@@ -10,6 +10,7 @@ need() {
     ninja-build) command -v ninja || command -v make ;;
     clang-19) command -v clang++-19 ;;
     clang-format-19) command -v clang-format-19 ;;
+    clang-tidy-19) command -v clang-tidy-19 ;;
     python3) command -v python3 ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     libboost-dev) includes boost/hana.hpp ;;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Question: which schedule at my numbers of ranks and micro-batches? Prints, checks, simulates and draws schedules.
 // Exit code 0: done; 1: the schedule that was checked is broken; 2: the question cannot be answered, and why.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -105,6 +106,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit of the file size fails instead, and is told as any other
   try {
     return run(argc, argv);
   } catch (std::bad_alloc const&) {

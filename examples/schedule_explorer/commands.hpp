@@ -85,6 +85,15 @@ inline std::vector<int> parse_placement(std::string_view text, pw::rows_view<pw:
   return ranks;
 }
 
+/// Where in its line a cell begins, in bytes, both counted from 1.
+inline std::size_t column_of(std::string_view text, int line, int cell) {
+  if (line == 0 && text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  for (; line > 0; --line) text.remove_prefix(text.find('\n') + 1);
+  std::size_t at = 0;
+  for (; cell > 0; --cell) at = text.find(',', at) + 1;
+  return text.find_first_not_of(" \t", at) + 1;
+}
+
 /// 0 for a sound table, 1 for a broken one.
 inline int check(check_request const& request) {
   std::string const text = read_file(request.file), name = name_of_file(request.file);
@@ -92,6 +101,11 @@ inline int check(check_request const& request) {
   if (auto const fault = pw::parse_csv(text, table); !fault.ok())
     throw pw::error(fmt::format("{}, line {}, column {}: {}", name, fault.line, fault.column, sentence(fault.broken)));
   auto const orders = table.orders.view();
+  for (int r = 0; r < orders.count; ++r)
+    for (int at = 0; at < orders.length(r); ++at)
+      if (pw::action const a = orders.begin_of(r)[at]; !pw::belongs_in_table(a.what))
+        throw pw::error(fmt::format("{}, line {}, column {}: {}", name, r + 1,
+                                    column_of(text, r, table.cells.view()[r][at]), pw::has_no_place(a)));
   pw::table_options options;
   options.weights = request.weights == "sync"    ? pw::weight_rule::synchronous
                     : request.weights == "stash" ? pw::weight_rule::stashing
@@ -114,6 +128,15 @@ inline int check(check_request const& request) {
 }
 
 // ---- simulate ------------------------------------------------------------------------------------------------------
+/// The shortest stream whose peaks are those of its steady state: they do not depend on how many micro-batches there are.
+template<class Policy> pw::shape settled_shape(pw::shape s) {
+  constexpr bool each = Policy::weights != pw::weight_rule::double_buffered;  // micro-batch makes an update
+  s.micro_batches = each ? 1 : std::max(1, s.ranks - 1);
+  s.batches = each ? 2 * s.ranks + 2 : 5;
+  refuse_size(s, "the steady state of this stream");
+  return s;
+}
+
 template<class Policy, class T> json measure(choice const& c, pw::shape s, pw::costs<T> const& cost) {
   auto const plan = ending_plan<Policy>(s);
   pw::plan_view const p = plan.view();
@@ -130,30 +153,29 @@ template<class Policy, class T> json measure(choice const& c, pw::shape s, pw::c
   result["bubble_of_ideal"] = number(times.bubble_of_ideal());
   result["bubble_of_longest_rank"] = number(times.bubble_of_longest_rank());
   result["bubble_steady"] = nullptr;
-  result["in_flight"] = json::array();
-  for (int r = 0; r < s.ranks; ++r) result["in_flight"].push_back(pw::peak_in_flight(p, r));
-  auto versions = [&](pw::plan_view const& of) {
-    result["weight_versions"] = json::array();
-    for (int r = 0; r < s.ranks; ++r) result["weight_versions"].push_back(pw::peak_weight_versions(of, r));
+  auto const by_rank = [&](auto&& peak, pw::plan_view const& of) {
+    std::vector<int> peaks;
+    for (int r = 0; r < s.ranks; ++r) peaks.push_back(peak(of, r));
+    return peaks;
   };
+  result["in_flight"] = by_rank(pw::peak_in_flight, p);
   if constexpr (pw::is_stream(Policy::weights)) {
-    pw::shape steady = s;
-    steady.batches =
-        (4 * s.ranks + s.micro_batches - 1) / s.micro_batches + 4;  // the versions have long settled by then
-    refuse_size(steady, "the steady state of this stream");
     pw::shape one = s;
     one.batches = 1;
     auto const stream = pw::make_plan<Policy>(one);
     result["bubble_steady"] = number(pw::steady_bubble(stream.view(), cost));
     if (c.says_batches) {
-      versions(p);
+      result["weight_versions"] = by_rank(pw::peak_weight_versions, p);
     } else {
-      auto const settled = pw::make_unrolled_plan<Policy>(steady);
-      versions(settled.view());
+      auto const settled = pw::make_unrolled_plan<Policy>(settled_shape<Policy>(s));
+      result["weight_versions"] = by_rank(pw::peak_weight_versions, settled.view());
+      // One update's micro-batches are a part of 2bw's stream, not its length.
+      if constexpr (Policy::weights == pw::weight_rule::double_buffered)
+        result["in_flight"] = by_rank(pw::peak_in_flight, settled.view());
     }
     result["weight_buffers"] = std::vector<int>(stream.view().weight_buffers, stream.view().weight_buffers + s.ranks);
   } else {
-    versions(p);
+    result["weight_versions"] = by_rank(pw::peak_weight_versions, p);
     result["weight_buffers"] = std::vector<int>(p.weight_buffers, p.weight_buffers + s.ranks);
   }
   return result;

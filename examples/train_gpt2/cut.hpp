@@ -74,9 +74,40 @@ inline std::vector<int> balance_by_cost(std::vector<layer_cost> const& costs, in
   return sizes;
 }
 
-/// The cut that was asked for, or one by cost.
+inline std::size_t parameters_of(request const& r, int layer) {
+  auto const c = static_cast<std::size_t>(r.model.width);
+  if (layer == 0) return c * static_cast<std::size_t>(r.model.vocabulary + r.model.positions);
+  if (layer == r.model.layers + 1) return c * static_cast<std::size_t>(r.model.vocabulary + 2);
+  return 12 * c * c + 13 * c;
+}
+
+/// Every layer's weight under a cut that has a name: its operations, its parameters, 1, or 1 where it is of a type.
+inline std::vector<layer_cost> weights_of_cut(request const& r) {
+  if (r.cut == "cost") return operations_of(r);
+  std::vector<layer_cost> costs;
+  bool any = false;
+  for (int layer = 0; layer < gpt2::layer_count(r.model); ++layer) {
+    auto const* const type = layer == 0                    ? "type:GPT2Embedding"
+                             : layer == r.model.layers + 1 ? "type:GPT2Head"
+                                                           : "type:GPT2Block";
+    double const weight = r.cut == "parameters" ? static_cast<double>(parameters_of(r, layer))
+                          : r.cut == "uniform"  ? 1.
+                          : r.cut == type       ? 1.
+                                                : 0.;
+    any = any || weight > 0;
+    costs.push_back({weight, 0, 0});
+  }
+  if (!any)
+    throw pw::error(
+        fmt::format("--balance {} is no cut; give the layers of each stage as 4,3,3,4, or cost, uniform, "
+                    "parameters, type:GPT2Block, type:GPT2Embedding or type:GPT2Head",
+                    r.cut));
+  return costs;
+}
+
+/// The cut that was asked for.
 inline std::vector<int> cut_of(request const& r, int stages) {
-  if (r.balance.empty()) return balance_by_cost(operations_of(r), stages);
+  if (r.balance.empty()) return balance_by_cost(weights_of_cut(r), stages);
   int const layers = gpt2::layer_count(r.model), given = std::accumulate(r.balance.begin(), r.balance.end(), 0);
   if (static_cast<int>(r.balance.size()) != stages)
     throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)",

@@ -16,6 +16,7 @@
 
 #include <pipewright/error.hpp>
 
+#include "told_to_end.hpp"
 #include "training.hpp"
 
 #ifdef TRAINER_HAS_MPI
@@ -39,10 +40,15 @@ template<class T> std::vector<T> values_of(nlohmann::json const& bytes) {
 
 /// A share as bytes, for processes of one program on machines of one kind.
 inline std::vector<std::uint8_t> packed(share const& s) {
-  nlohmann::json j{{"losses", bytes_of(s.losses)},       {"held_out", bytes_of(s.held_out)},
-                   {"step_seconds", s.step_seconds},     {"activation_bytes", s.activation_bytes},
-                   {"weight_bytes", s.weight_bytes},     {"sent_bytes", s.sent_bytes},
-                   {"actions", bytes_of(s.actions)},     {"stretches", bytes_of(s.stretches)},
+  nlohmann::json j{{"losses", bytes_of(s.losses)},
+                   {"held_out", bytes_of(s.held_out)},
+                   {"step_seconds", s.step_seconds},
+                   {"tokens_per_second", s.tokens_per_second},
+                   {"activation_bytes", s.activation_bytes},
+                   {"weight_bytes", s.weight_bytes},
+                   {"sent_bytes", s.sent_bytes},
+                   {"actions", bytes_of(s.actions)},
+                   {"stretches", bytes_of(s.stretches)},
                    {"weights", nlohmann::json::object()}};
   for (auto const& [name, values] : s.weights) j["weights"][name] = bytes_of(values);
   return nlohmann::json::to_cbor(j);
@@ -52,6 +58,7 @@ inline share unpacked(std::vector<std::uint8_t> const& bytes) {
   share s{.losses = values_of<double>(j["losses"]),
           .held_out = values_of<held_out_loss>(j["held_out"]),
           .step_seconds = j["step_seconds"],
+          .tokens_per_second = j["tokens_per_second"],
           .activation_bytes = j["activation_bytes"],
           .weight_bytes = j["weight_bytes"],
           .sent_bytes = j["sent_bytes"],
@@ -84,7 +91,7 @@ class processes {
     if (!over_) return training.run();
     share mine;
     {
-      pw::mpi::endpoint here(*over_, {.deadline = r.deadline});
+      pw::mpi::endpoint here(*over_, {.deadline = r.deadline, .told_to_end = &note_sigterm()});
       mine = training.run_rank(here);
     }
     std::vector<std::uint8_t> const own = detail::packed(mine);
@@ -105,7 +112,7 @@ class processes {
     }
     if (rank() != 0) return {};
     shares.front() = std::move(mine);
-    return joined(r, p.plan.view(), std::move(shares));
+    return joined(p.plan.view(), std::move(shares));
   }
 
  private:

@@ -65,10 +65,11 @@ inline std::string describe(request const& r, prospect const& p) {
   std::size_t all = 0;
   for (auto const each : p.parameters) all += each;
   std::string text = fmt::format(
-      "GPT-2 of {} blocks, width {}, {} heads, vocabulary {}: {} parameters; {} x {} tokens a micro-batch, {} "
-      "micro-batches a step\n",
-      r.model.layers, r.model.width, r.model.heads, r.model.vocabulary, all, r.sequences, r.sequence_length(),
-      r.micro_batches);
+      "GPT-2 of {} blocks, width {}, {} heads, vocabulary {}: {} parameters; {} x {}{} tokens a micro-batch, "
+      "{} micro-batch{} a step\n",
+      r.model.layers, r.model.width, r.model.heads, r.model.vocabulary, all, r.sequences,
+      r.has_documents() && r.pad_to == 0 ? "up to " : "", r.sequence_length(), r.micro_batches,
+      r.micro_batches == 1 ? "" : "es");
   text += fmt::format("schedule {}, {} rank{}{}; predicted bubble {}\n", r.schedule, r.ranks, r.ranks == 1 ? "" : "s",
                       plan.facts.chunks > 1 ? fmt::format(" of {} stages", plan.facts.chunks) : "", percent(p.bubble));
   for (int s = 0, first = 0; s < plan.stages(); first += p.sizes[static_cast<std::size_t>(s++)])
@@ -118,12 +119,13 @@ inline nlohmann::ordered_json outcome_json(request const& r, prospect const& p, 
                                            std::string const& text) {
   auto j = json_of(r, p);
   j["steps"] = r.steps;
+  j["resumed_at"] = r.steps - static_cast<int>(o.losses.size());
   j["losses"] = o.losses;
   j["held_out"] = nlohmann::ordered_json::array();
   for (auto const& each : o.held_out)
     j["held_out"].push_back({{"step", each.step}, {"loss", each.loss}, {"perplexity", each.perplexity()}});
   j["step_seconds"] = o.step_seconds;
-  j["tokens_per_second"] = o.step_seconds > 0 ? r.tokens_of_micro_batch() * r.micro_batches / o.step_seconds : 0.;
+  j["tokens_per_second"] = o.tokens_per_second;
   j["pace"] = r.pace;
   j["bubble_measured"] = o.bubble_measured;
   j["activation_bytes"] = o.activation_bytes;
@@ -146,18 +148,36 @@ inline std::string printable(std::string_view text) {
   return shown;
 }
 
-/// The end of a training, in lines.
-inline std::string summary(request const& r, prospect const& p, outcome const& o) {
-  auto const& last = o.held_out.back();
+/// Rows of cells as lines, each column as wide as its widest cell, the first to the left.
+inline std::string aligned(std::vector<std::vector<std::string>> const& rows) {
+  std::string text;
+  for (auto const& each : rows) {
+    for (std::size_t column = 0; column < each.size(); ++column) {
+      std::size_t width = 0;
+      for (auto const& other : rows) width = std::max(width, other[column].size());
+      text += column == 0 ? fmt::format("{:<{}}", each[column], width) : fmt::format("  {:>{}}", each[column], width);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+/// The end of a training: its figures, and a table of what each rank held.
+inline std::string summary(prospect const& p, outcome const& o) {
+  auto const held_out = o.held_out.empty() ? ""
+                                           : fmt::format("; held out {:.3f}, perplexity {:.1f}", o.held_out.back().loss,
+                                                         o.held_out.back().perplexity());
+  std::vector<std::vector<std::string>> rows{
+      {"rank", "in flight", "weight versions", "activations", "weights", "sent a step"}};
+  for (std::size_t rank = 0; rank < o.weight_bytes.size(); ++rank)
+    rows.push_back({std::to_string(rank), std::to_string(p.in_flight[rank]), std::to_string(p.weight_versions[rank]),
+                    in_bytes(o.activation_bytes[rank]), in_bytes(o.weight_bytes[rank]), in_bytes(o.sent_bytes[rank])});
   return fmt::format(
-      "loss {:.3f} -> {:.3f}; held out {:.3f}, perplexity {:.1f}\n"
-      "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n"
-      "by rank: in flight {}; weight versions {}\n"
-      "         activations {}\n         weights {}\n         sent a step {}\n",
-      o.losses.front(), o.losses.back(), last.loss, last.perplexity(), 1e3 * o.step_seconds,
-      r.tokens_of_micro_batch() * r.micro_batches / o.step_seconds, percent(p.bubble), percent(o.bubble_measured),
-      fmt::join(p.in_flight, " "), fmt::join(p.weight_versions, " "), in_bytes(o.activation_bytes),
-      in_bytes(o.weight_bytes), in_bytes(o.sent_bytes));
+             "loss {:.3f} -> {:.3f}{}\n"
+             "{:.1f} ms a step, {:.0f} tokens/s; bubble predicted {}, measured {}\n",
+             o.losses.front(), o.losses.back(), held_out, 1e3 * o.step_seconds, o.tokens_per_second, percent(p.bubble),
+             percent(o.bubble_measured)) +
+         aligned(rows);
 }
 
 }  // namespace trainer

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,13 +27,22 @@ namespace gpt2 = pipewright::gpt2;
 struct request {
   std::string schedule = "flush";
   int ranks = 4, micro_batches = 8, chunks = 0, group = 0;
-  std::vector<int> balance;  ///< layers of each stage; empty: by cost
+  std::string cut = "cost";  ///< how layers become stages, where balance does not say it
+  std::vector<int> balance;  ///< layers of each stage
   gpt2::configuration model{.vocabulary = 256, .positions = 64, .width = 64, .heads = 4, .layers = 8};
   bool tied = false;
-  std::string data;     ///< a file, or empty: the library's own source
-  std::string weights;  ///< a safetensors file to start from, or empty
-  int sequences = 2;    ///< of a micro-batch
-  int length = 0;       ///< tokens of a sequence; 0: as many as the model has positions
+  std::string data;              ///< a file, or empty: the library's own source
+  std::string tokenizer;         ///< a folder with a tokenizer's files, or empty: a token a byte
+  std::string loss_on = "all";   ///< of documents: padding too, or real tokens only
+  std::string order;             ///< of documents; empty: shuffled
+  int pad_to = 0;                ///< tokens of every sequence of documents; 0: as the longest of its batch
+  std::string weights;           ///< a safetensors file or a folder to start from, or empty
+  std::string resume;            ///< a checkpoint to go on from, or empty
+  std::string save;              ///< the folder for checkpoints, or empty
+  int save_every = 0, keep = 1;  ///< steps (0: at the end only); checkpoints that stay
+  std::map<std::string, std::string> settings;  ///< that a checkpoint keeps: options and their words
+  int sequences = 2;                            ///< of a micro-batch
+  int length = 0;                               ///< tokens of a sequence; 0: as many as the model has positions
   int steps = 50;
   std::string optimizer = "adamw";
   double learning_rate = 3e-3, weight_decay = 0.01, momentum = 0.9;
@@ -52,7 +62,12 @@ struct request {
   bool dry_run = false;
   bool quiet = false;
 
-  int sequence_length() const { return length > 0 ? length : model.positions; }
+  /// Tokens that are kept of a document, and of every sequence with its padding, at most.
+  int context() const { return length > 0 ? length : pad_to > 0 ? pad_to : model.positions; }
+  int sequence_length() const { return pad_to > 0 ? pad_to : context(); }
+  bool counts_tokens() const { return loss_on == "real"; }
+  /// Sequences of their own, instead of places in one text.
+  bool has_documents() const { return data.ends_with(".json") || data.ends_with(".bin"); }
   int tokens_of_micro_batch() const { return sequences * sequence_length(); }
 };
 
@@ -94,6 +109,20 @@ inline gpt2::configuration parse_model(std::string_view text) {
   return c;
 }
 
+/// Takes the layers of each stage from a cut that gives them as numbers: 4,3,3,4.
+inline void parse_balance(request& r) {
+  if (r.cut.find_first_not_of("0123456789,") != r.cut.npos || r.cut.empty()) return;
+  for (std::string_view rest = r.cut; !rest.empty();) {
+    auto const word = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+    int layers = 0;
+    auto const [end, code] = std::from_chars(word.data(), word.data() + word.size(), layers);
+    if (code != std::errc{} || end != word.data() + word.size() || layers > 1 << 20)
+      throw pw::error(fmt::format("--balance {} has '{}' where the layers of a stage should be", r.cut, word));
+    r.balance.push_back(layers);
+  }
+}
+
 /// Throws before anything has run where a file could not be written at the end.
 inline void check_writable(std::string const& file) {
   namespace fs = std::filesystem;
@@ -110,20 +139,59 @@ inline void check_writable(std::string const& file) {
   if (::access((exists ? path : folder).c_str(), W_OK) != 0) fail(std::strerror(errno));
 }
 
+/// Throws where what is asked of documents and texts does not fit.
+inline void check_documents(request const& r) {
+  if (r.has_documents()) {
+    if (r.evaluate_every > 0)
+      throw pw::error("--eval-every looks at the held-out end of a text, and documents have none; leave it out");
+    if (r.context() > r.sequence_length())
+      throw pw::error(
+          fmt::format("--pad-to {} is less than --length {}; pad to at least the length", r.pad_to, r.length));
+  } else if (r.pad_to > 0 || !r.order.empty()) {
+    throw pw::error(
+        "--pad-to and --order are for documents: a SQuAD file (.json) or a token file (.bin); a text is cut anywhere");
+  }
+}
+
+/// Throws where checkpoints cannot be saved as asked.
+inline void check_saving(request const& r) {
+  if (!r.resume.empty() && !r.weights.empty())
+    throw pw::error(
+        "--resume takes the weights of its checkpoint; leave out --weights, or start anew without --resume");
+  if (r.save.empty()) {
+    if (r.save_every > 0) throw pw::error("--save-every says when, but not where; add --save DIR");
+    return;
+  }
+  if (r.save_every % r.accumulate != 0 || r.steps % r.accumulate != 0)
+    throw pw::error(
+        fmt::format("a training is saved after an update, which is every {} steps; choose --steps and "
+                    "--save-every to be multiples of --accumulate {}",
+                    r.accumulate, r.accumulate));
+  namespace fs = std::filesystem;
+  std::error_code code;
+  if (!fs::is_directory(r.save, code)) check_writable(r.save);
+  else if (::access(r.save.c_str(), W_OK | X_OK) != 0)
+    throw pw::error(fmt::format("cannot write into {}: {}; choose another folder", r.save, std::strerror(errno)));
+  if (fs::exists(r.save, code) && !fs::is_directory(r.save, code))
+    throw pw::error(fmt::format("--save {} is a file; choose a folder", r.save));
+}
+
 /// Throws where numbers make no training. Shapes of schedules and cuts are judged by the plan and the cut.
 inline void check(request const& r) {
   gpt2::check(r.model);
-  if (r.model.vocabulary < 256)
+  if (r.model.vocabulary < 256 && r.tokenizer.empty() && !r.data.ends_with(".bin"))
     throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
   if (r.sequence_length() > r.model.positions)
     throw pw::error(fmt::format(
         "sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions",
-        r.length, r.model.positions));
+        r.sequence_length(), r.model.positions));
   if (static_cast<std::int64_t>(r.sequences) * r.sequence_length() > 1 << 24)
     throw pw::error(
         fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer "
                     "--sequences or a shorter --length",
                     r.sequences, r.sequence_length()));
+  check_documents(r);
+  check_saving(r);
   check_writable(r.trace);
   check_writable(r.json);
 }

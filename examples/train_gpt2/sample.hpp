@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include <pipewright/gpt2/data.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/stage/random.hpp>
 
+#include "data.hpp"
 #include "request.hpp"
 
 namespace trainer {
@@ -31,9 +31,10 @@ class writer {
   };
 
  public:
-  writer(request const& r, named_weights const& all)
+  writer(request const& r, coder const& code, named_weights const& all)
       : length_{r.sequence_length()},
         vocabulary_{r.model.vocabulary},
+        code_{code},
         context_{.training = false, .seed = r.seed},
         first_{gpt2::embedding<backend>(r.model)},
         last_{gpt2::head<backend>(r.model)} {
@@ -45,11 +46,11 @@ class writer {
 
   /// `count` more tokens after `prompt`, drawn from the softmax at a temperature of 0.7.
   std::string go_on(std::string const& prompt, int count) {
-    auto ids = gpt2::byte_tokenizer::encode(prompt);
+    auto ids = code_.encode(prompt);
     auto const start = ids.size();
     auto const random = pw::keyed_random{.seed = context_.seed}.at(0x77726974);
     for (int i = 0; i < count; ++i) ids.push_back(next(ids, random.uniform(static_cast<std::uint64_t>(i))));
-    return gpt2::byte_tokenizer::decode(std::span(ids).subspan(start));
+    return code_.decode(std::span(ids).subspan(start));
   }
 
  private:
@@ -73,7 +74,7 @@ class writer {
     }
     last_.stage.project(last_.weights, x, last_.saved);
     auto const* const logits = last_.saved.d_logits.data() + (seen - 1) * static_cast<std::size_t>(vocabulary_);
-    std::vector<double> share(static_cast<std::size_t>(std::min(vocabulary_, gpt2::byte_tokenizer::vocabulary)));
+    std::vector<double> share(static_cast<std::size_t>(std::min(vocabulary_, code_.vocabulary)));
     double const top = *std::max_element(logits, logits + share.size());
     double sum = 0;
     for (std::size_t i = 0; i < share.size(); ++i) sum += share[i] = std::exp((logits[i] - top) / 0.7);
@@ -84,6 +85,7 @@ class writer {
   }
 
   int length_, vocabulary_;
+  coder const& code_;
   pw::stage_context context_;
   layer<gpt2::embedding<backend>> first_;
   std::vector<layer<gpt2::block<backend>>> blocks_;

@@ -14,9 +14,10 @@
 
 #include <unistd.h>
 
-#include <pipewright/gpt2/data.hpp>
 #include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
+#include <pipewright/gpt2/save_training.hpp>
+#include <pipewright/gpt2/saved_training.hpp>
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/memory.hpp>
 #include <pipewright/plan/plan.hpp>
@@ -25,10 +26,12 @@
 #include <pipewright/transport/in_process.hpp>
 
 #include "cut.hpp"
+#include "data.hpp"
 #include "meter.hpp"
 #include "optimizer.hpp"
 #include "request.hpp"
 #include "sample.hpp"
+#include "told_to_end.hpp"
 
 namespace trainer {
 
@@ -55,26 +58,28 @@ struct outcome {
   std::vector<double> losses;  ///< of every step
   std::vector<held_out_loss> held_out;
   double step_seconds = 0;  ///< mean, without the first step
+  double tokens_per_second = 0;
   double bubble_measured = 0;
   std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
   pw::trace timeline;                                                   ///< as measured, of the last step or steps
   named_weights weights;
 };
 
-inline pw::needs needs_of(request const& r, int stages) {
-  bool const facts = r.clip > 0 && !r.clip_per_stage;
-  return {.recompute = r.recompute,
-          .step_facts = facts,
-          .tied_first = r.tied ? 0 : -1,
-          .tied_second = r.tied ? stages - 1 : -1};
-}
-
 inline pw::pipeline_options options_of(request const& r) {
-  pw::pipeline_options o{
-      .seed = r.seed, .clip = r.clip, .clip_over = r.clip_per_stage ? pw::clip_scope::stage : pw::clip_scope::model};
+  pw::pipeline_options o{.seed = r.seed,
+                         .scale = r.counts_tokens() ? pw::loss_scale::per_token : pw::loss_scale::mean,
+                         .clip = r.clip,
+                         .clip_over = r.clip_per_stage ? pw::clip_scope::stage : pw::clip_scope::model};
   o.accumulate = r.accumulate;
   if (r.tied) o.tied = {"wte.weight", "lm_head.weight"};
   return o;
+}
+
+inline pw::needs needs_of(request const& r, int stages) {
+  return {.recompute = r.recompute,
+          .step_facts = options_of(r).needs_step_facts(),
+          .tied_first = r.tied ? 0 : -1,
+          .tied_second = r.tied ? stages - 1 : -1};
 }
 
 /// Calls run(std::type_identity<Policy>{}, complete legal shape).
@@ -85,7 +90,13 @@ inline void with_schedule(request const& r, auto&& run) {
     run(policy,
         pw::legal_shape<P>({.ranks = r.ranks, .micro_batches = r.micro_batches, .chunks = r.chunks, .group = r.group}));
   });
-  if (!known) static_cast<void>(pw::make_plan(r.schedule, {}));  // throws: it knows the names
+  if (known) return;
+  std::string names;
+  pw::for_each_schedule(pw::all_schedules{}, [&](auto policy) {
+    using P = typename decltype(policy)::type;
+    if (P::backward != pw::backward_form::none) names += (names.empty() ? "" : ", ") + std::string(P::name);
+  });
+  throw pw::error(fmt::format("there is no schedule named {}; choose one of {}", r.schedule, names));
 }
 
 namespace detail {
@@ -97,13 +108,6 @@ inline std::size_t saved_bytes(request const& r, int layer) {
   if (layer == 0) return 4 * tokens + 8;
   if (layer == r.model.layers + 1) return 4 * (tokens * (width + n(r.model.vocabulary) + 3) + 2 * width);
   return 4 * (tokens * (15 * width + n(r.model.heads) + 4) + 4 * width);
-}
-
-inline std::size_t parameters_of(request const& r, int layer) {
-  auto const c = static_cast<std::size_t>(r.model.width);
-  if (layer == 0) return c * static_cast<std::size_t>(r.model.vocabulary + r.model.positions);
-  if (layer == r.model.layers + 1) return c * static_cast<std::size_t>(r.model.vocabulary + 2);
-  return 12 * c * c + 13 * c;
 }
 
 inline std::vector<int> steady_versions(pw::plan_view const& plan, auto policy, pw::needs wants) {
@@ -194,14 +198,24 @@ inline void check_memory(prospect const& p) {
                     need / 1e9, have / 1e9));
 }
 
-/// Hears how a training goes on: a step and its loss, and at times a held-out loss.
-using progress_line = std::function<void(int step, double loss, std::optional<double> held_out)>;
+/// Hears how a training goes on: a step, its loss and how fast it was, and at times a held-out loss. Says whether it
+/// told of it, so that the next speed is that of the steps from here on.
+using progress_line =
+    std::function<bool(int step, double loss, double tokens_per_second, std::optional<double> held_out)>;
+
+/// Where a training starts: from drawn weights, from those of a file, or where another was saved.
+struct origin {
+  std::optional<pw::safetensors::checkpoint> file{};
+  std::optional<gpt2::saved_training> saved{};
+
+  int steps() const { return saved ? static_cast<int>(saved->record().steps) : 0; }
+};
 
 /// What one rank brings to an outcome.
 struct share {
   std::vector<double> losses;  ///< where the rank runs the loss stage
   std::vector<held_out_loss> held_out;
-  double step_seconds = 0;
+  double step_seconds = 0, tokens_per_second = 0;
   std::size_t activation_bytes = 0, weight_bytes = 0, sent_bytes = 0;
   std::vector<pw::timed_action> actions;
   std::vector<stretch> stretches;
@@ -209,7 +223,7 @@ struct share {
 };
 
 /// All ranks' shares together.
-inline outcome joined(request const& r, pw::plan_view plan, std::vector<share> shares) {
+inline outcome joined(pw::plan_view plan, std::vector<share> shares) {
   outcome all;
   std::vector<std::vector<stretch>> stretches;
   std::vector<pw::timed_action> actions;
@@ -224,7 +238,8 @@ inline outcome joined(request const& r, pw::plan_view plan, std::vector<share> s
     all.weights.merge(each.weights);
   }
   all.step_seconds = shares.front().step_seconds;
-  bool const skip_first = !plan.is_stream() && r.steps > 1;  // the first step makes the slots
+  all.tokens_per_second = shares.front().tokens_per_second;
+  bool const skip_first = !plan.is_stream() && stretches.front().size() > 1;  // the first step makes the slots
   all.bubble_measured = measured_bubble(stretches, skip_first ? 1 : 0);
   all.timeline = pw::measured_trace(plan, std::move(actions));
   return all;
@@ -234,10 +249,11 @@ namespace detail {
 
 /// One training.
 template<class Set> class training {
+  using clock = std::chrono::steady_clock;
+
  public:
-  training(request const& r, prospect const& p, gpt2::text_data const& data, Set set, progress_line report,
-           pw::safetensors::checkpoint const* file)
-      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, file_{file} {}
+  training(request const& r, prospect const& p, data_set const& data, Set set, progress_line report, origin const& from)
+      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, from_{from} {}
 
   /// On threads of this process.
   outcome run() {
@@ -246,44 +262,66 @@ template<class Set> class training {
         p_.plan,
         [&](pw::in_process::endpoint& here) { shares[static_cast<std::size_t>(here.rank())] = run_rank(here); },
         {.mode = pw::in_process::buffered, .deadline = r_.deadline});
-    return joined(r_, plan(), std::move(shares));
+    return joined(plan(), std::move(shares));
   }
 
   /// One rank's part, over any transport.
   share run_rank(pw::transport auto& here) {
-    using clock = std::chrono::steady_clock;
     share result;
     int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
     meter seen(r_.pace);
     auto pipeline = pw::pipeline(plan(), set_, here, optimizer_of(r_, updates_per_step), options_of(r_), seen);
-    if (file_) load(pipeline);
-    clock::time_point begin{};
-    clock::duration evaluating{};
+    if (from_.file) load(pipeline);
+    batch_source batches(r_, data_);
+    if (from_.saved) {
+      from_.saved->load(pipeline);
+      batches.seek(from_.saved->record().cursor);
+    }
+    clock::time_point begin{}, lap = clock::now();
+    clock::duration aside{};  // looks at the held-out text, checkpoints
     std::size_t sent = 0;
-    int const timed_from = r_.steps > 1 ? 1 : 0, shown = plan().is_stream() ? 3 : 1;
-    for (int step = 0; step < r_.steps; ++step) {
+    std::int64_t tokens = 0, tokens_of_lap = 0;
+    int const first = from_.steps(), timed_from = r_.steps - first > 1 ? first + 1 : first,
+              shown = plan().is_stream() ? 3 : 1;
+    for (int step = first; step < r_.steps; ++step) {
       if (step == timed_from) {
         begin = clock::now();
-        evaluating = {};
+        aside = {};
+        tokens = 0;
       }
       seen.recording = step >= r_.steps - shown;
       auto const before = pipeline.bytes().sent;
-      auto const told = pipeline.step(batch(gpt2::part_of_text::training, step));
-      bool const last = step + 1 == r_.steps,
-                 evaluate = last || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
-      if (evaluate) pipeline.drain();
+      pw::step_result told;
+      auto const here_tokens = batches.with_next(step, [&](auto const& batch) { told = pipeline.step(batch); });
+      tokens += here_tokens;
+      tokens_of_lap += here_tokens;
+      bool const last = step + 1 == r_.steps, evaluates = evaluates_after(step), saves = saves_after(step);
+      if (evaluates || saves || last) pipeline.drain();
       sent += pipeline.bytes().sent - before;
-      if (evaluate || !plan().is_stream()) seen.cut();
-      if (last)
-        result.step_seconds =
-            std::chrono::duration<double>(clock::now() - begin - evaluating).count() / (r_.steps - timed_from);
-      auto const held_out = evaluate ? judge(pipeline, seen, evaluating) : std::nullopt;
-      if (!told.has_loss) continue;
-      if (!std::isfinite(told.loss))
-        throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
-      result.losses.push_back(told.loss);
-      if (held_out) result.held_out.push_back({step + 1, *held_out});
-      report_(step + 1, told.loss, held_out);
+      if (evaluates || saves || last || !plan().is_stream()) seen.cut();
+      if (last) {
+        double const seconds = std::chrono::duration<double>(clock::now() - begin - aside).count();
+        result.step_seconds = seconds / (r_.steps - timed_from);
+        result.tokens_per_second = seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+      }
+      auto const paused = clock::now();
+      auto const held_out = evaluates ? judge(pipeline, seen) : std::nullopt;
+      if (told.has_loss) {
+        if (!std::isfinite(told.loss))
+          throw pw::error("the loss is no longer a number; choose a smaller --learning-rate, or --clip 1");
+        result.losses.push_back(told.loss);
+        if (held_out) result.held_out.push_back({step + 1, *held_out});
+        double const seconds = std::chrono::duration<double>(paused - lap).count();
+        if (report_(step + 1, told.loss, seconds > 0 ? static_cast<double>(tokens_of_lap) / seconds : 0, held_out)) {
+          lap = clock::now();
+          tokens_of_lap = 0;
+        }
+      }
+      if (saves) save(pipeline, here, batches.cursor());
+      if (detail::told_to_end)
+        throw pw::error(fmt::format("rank {} was told to end (SIGTERM) after step {}", here.rank(), step + 1));
+      aside += clock::now() - paused;
+      lap += clock::now() - paused;
     }
     finish(pipeline, seen, sent, result);
     return result;
@@ -291,30 +329,29 @@ template<class Set> class training {
 
  private:
   pw::plan_view plan() const { return p_.plan.view(); }
-  gpt2::text_batch batch(gpt2::part_of_text part, int step) const {
-    return {.data = &data_,
-            .sequences = r_.sequences,
-            .micro_batches = r_.micro_batches,
-            .step = step,
-            .seed = r_.seed,
-            .part = part};
+  bool evaluates_after(int step) const {
+    if (r_.has_documents()) return false;
+    return step + 1 == r_.steps || (r_.evaluate_every > 0 && (step + 1) % r_.evaluate_every == 0);
+  }
+  bool saves_after(int step) const {
+    if (r_.save.empty()) return false;
+    return step + 1 == r_.steps || (r_.save_every > 0 && (step + 1) % r_.save_every == 0);
   }
 
-  std::optional<double> judge(auto& pipeline, meter& seen, std::chrono::steady_clock::duration& took) {
-    auto const begin = std::chrono::steady_clock::now();
+  std::optional<double> judge(auto& pipeline, meter& seen) {
     seen.active = false;
     bool const recording = std::exchange(seen.recording, false);
-    auto const judged = pipeline.evaluate(batch(gpt2::part_of_text::held_out, 0));
+    auto const judged = pipeline.evaluate(data_.held_out(r_));
     seen.active = true;
     seen.recording = recording;
-    took += std::chrono::steady_clock::now() - begin;
     return judged.has_loss ? std::optional(judged.loss) : std::nullopt;
   }
 
   void load(auto& pipeline) {
+    auto const& file = *from_.file;
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
       auto const from =
-          file_->floats(gpt2::name_in(*file_, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
+          file.floats(gpt2::name_in(file, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
       if (from.size() != values.size())
         throw pw::error(fmt::format("{} of {} has {} values, but the model needs {}; check --model", name, r_.weights,
                                     from.size(), values.size()));
@@ -322,13 +359,19 @@ template<class Set> class training {
     });
   }
 
+  void save(auto& pipeline, pw::transport auto& here, std::int64_t cursor) {
+    gpt2::save_training(r_.save, {.sizes = r_.model, .tied = r_.tied, .end_of_text = data_.end_of_text(r_)},
+                        {.cursor = cursor, .settings = r_.settings}, pipeline, here, r_.keep);
+  }
+
   void finish(auto& pipeline, meter& seen, std::size_t sent, share& result) {
     auto const bytes = pipeline.bytes();
     result.activation_bytes = bytes.activations;
     result.weight_bytes = bytes.weights;
-    result.sent_bytes = sent / static_cast<std::size_t>(r_.steps);
+    result.sent_bytes = sent / static_cast<std::size_t>(r_.steps - from_.steps());
     result.actions = seen.kept.actions();
     result.stretches = std::move(seen.stretches);
+    if (r_.sample == 0) return;
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
       result.weights[std::string(name)].assign(values.begin(), values.end());
     });
@@ -336,23 +379,24 @@ template<class Set> class training {
 
   request const& r_;
   prospect const& p_;
-  gpt2::text_data const& data_;
+  data_set const& data_;
   Set set_;
   progress_line report_;
-  pw::safetensors::checkpoint const* file_;
+  origin const& from_;
 };
 
 }  // namespace detail
 
-/// Trains as planned, from the weights of a file if there is one: `run(training)` gives the outcome.
-inline outcome train_by(auto&& run_it, request const& r, prospect const& p, gpt2::text_data const& data,
-                        progress_line report, pw::safetensors::checkpoint const* file = nullptr) {
+/// Trains as planned: `run(training)` gives the outcome.
+inline outcome train_by(auto&& run_it, request const& r, prospect const& p, data_set const& data, progress_line report,
+                        origin const& from) {
   check_memory(p);
   auto const run = [&](auto set) {
-    detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), file);
+    detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), from);
     return run_it(training);
   };
-  auto stages = pw::balance(gpt2::model(r.model), p.sizes);
+  auto stages =
+      pw::balance(gpt2::model(r.model, r.counts_tokens() ? gpt2::token_loss::sum : gpt2::token_loss::mean), p.sizes);
   switch (r.recompute) {
     case pw::recompute_mode::never: return run(std::move(stages));
     case pw::recompute_mode::except_last:
@@ -363,9 +407,8 @@ inline outcome train_by(auto&& run_it, request const& r, prospect const& p, gpt2
 }
 
 /// The same with threads for ranks.
-inline outcome train(request const& r, prospect const& p, gpt2::text_data const& data, progress_line report,
-                     pw::safetensors::checkpoint const* file = nullptr) {
-  return train_by([](auto& training) { return training.run(); }, r, p, data, std::move(report), file);
+inline outcome train(request const& r, prospect const& p, data_set const& data, progress_line report) {
+  return train_by([](auto& training) { return training.run(); }, r, p, data, std::move(report), {});
 }
 
 }  // namespace trainer

@@ -9,9 +9,15 @@
 // expect too_many_stages: SHAPE_IS_ILLEGAL<pipewright::shape_rule::too_large, 65535, 4, 1, 0>
 // expect(nvcc) too_many_stages: pipewright: a plan holds at most 65535 stages and 67108864 micro-batches
 // expect(nvcc) too_many_stages: with Broken=pipewright::shape_rule::too_large, NearestRanks=65535, NearestMicroBatches=4, NearestChunks=1, NearestGroup=0
-// expect chunks_of_flush: pipewright: this schedule holds one chunk a rank; for more choose interleaved
-// expect chunks_of_the_type: pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V
-// expect one_chunk: pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush
+// expect chunks_of_flush: pipewright: this schedule holds one chunk a rank; for more choose interleaved; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape
+// expect chunks_of_flush: SHAPE_IS_ILLEGAL<pipewright::shape_rule::one_chunk, 2, 4, 1, 0>
+// expect(nvcc) chunks_of_flush: with Broken=pipewright::shape_rule::one_chunk, NearestRanks=2, NearestMicroBatches=4, NearestChunks=1, NearestGroup=0
+// expect chunks_of_the_type: pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape
+// expect chunks_of_the_type: SHAPE_IS_ILLEGAL<pipewright::shape_rule::chunks_of_the_type, 2, 4, 2, 2>
+// expect(nvcc) chunks_of_the_type: with Broken=pipewright::shape_rule::chunks_of_the_type, NearestRanks=2, NearestMicroBatches=4, NearestChunks=2, NearestGroup=2
+// expect one_chunk: pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape
+// expect one_chunk: SHAPE_IS_ILLEGAL<pipewright::shape_rule::two_chunks_or_more, 2, 4, 2, 2>
+// expect(nvcc) one_chunk: with Broken=pipewright::shape_rule::two_chunks_or_more, NearestRanks=2, NearestMicroBatches=4, NearestChunks=2, NearestGroup=2
 // expect group: pipewright: interleaved needs a micro-batch group G
 // expect group: SHAPE_IS_ILLEGAL<pipewright::shape_rule::group_fits, 4, 8, 2, 8>
 // expect(nvcc) group: pipewright: interleaved needs a micro-batch group G
@@ -20,7 +26,9 @@
 // expect few_micro_batches: SHAPE_IS_ILLEGAL<pipewright::shape_rule::micro_batches_fill_the_pipeline, 4, 3, 1, 0>
 // expect(nvcc) few_micro_batches: pipewright: 2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do not exist yet
 // expect(nvcc) few_micro_batches: with Broken=pipewright::shape_rule::micro_batches_fill_the_pipeline, NearestRanks=4, NearestMicroBatches=3, NearestChunks=1, NearestGroup=0
-// expect batches: pipewright: a synchronous plan holds one batch; only asynchronous schedules have several
+// expect batches: pipewright: a synchronous plan holds one batch; only asynchronous schedules have several; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape, with batches 1
+// expect batches: SHAPE_IS_ILLEGAL<pipewright::shape_rule::batches_only_in_a_stream, 4, 2, 1, 0>
+// expect(nvcc) batches: with Broken=pipewright::shape_rule::batches_only_in_a_stream, NearestRanks=4, NearestMicroBatches=2, NearestChunks=1, NearestGroup=0
 // expect norm_under_stashing: pipewright: weight stashing cannot exchange a global norm, a token count or tied gradients before every update without stopping the pipeline; clip per stage, copy the tied weight, or choose flush, 2bw or 1f1b-vsync
 // expect tie_of_no_stage: pipewright: needs ties two stages of the plan, the earlier one first
 // expect backward_first: pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, position and action
@@ -39,6 +47,10 @@
 // expect waits_for_ever: SCHEDULE_IS_MALFORMED<pipewright::rule::feasible, 0, 1, pipewright::kind::backward, 0, 0>
 // expect(nvcc) waits_for_ever: pipewright: this schedule is broken; the arguments of SCHEDULE_IS_MALFORMED say which rule, rank, position and action
 // expect(nvcc) waits_for_ever: with Broken=pipewright::rule::feasible, Rank=0, Position=1, What=pipewright::kind::backward, Stage=0, MicroBatch=0
+// expect misplaced: SCHEDULE_IS_MALFORMED<pipewright::rule::placement, 0, 0, pipewright::kind::forward, 0, 0>
+// expect(nvcc) misplaced: with Broken=pipewright::rule::placement, Rank=0, Position=0, What=pipewright::kind::forward, Stage=0, MicroBatch=0
+// expect early_forward: SCHEDULE_IS_MALFORMED<pipewright::rule::weights,
+// expect(nvcc) early_forward: with Broken=pipewright::rule::weights,
 #include <pipewright/plan/constant_plan.hpp>
 
 namespace pw = pipewright;
@@ -59,6 +71,23 @@ template<fault Fault> struct spoilt : pw::schedule_defaults {
       emit(a);
       if (Fault == fault::doubled && a == pw::forward(1, 2)) emit(a);
     });
+  }
+};
+
+// The ranks of flush in the wrong order of stages.
+struct misplaced : spoilt<fault::none> {
+  static constexpr int rank_of(pw::shape s, int stage) { return s.ranks - 1 - stage; }
+};
+
+// Stashing, but each rank runs one forward more ahead than its rule has weights for.
+struct early_forward : pw::one_f_one_b {
+  static constexpr std::string_view name = "early forward";
+  static constexpr void order(pw::shape s, int rank, auto&& emit) {
+    int const total = s.total_micro_batches(), ahead = s.ranks - rank + 1;
+    for (int m = 0; m < total + ahead; ++m) {
+      if (m < total) emit(pw::forward(rank, m));
+      if (m >= ahead - 1 && m < total + ahead - 1) emit(pw::backward(rank, m - ahead + 1));
+    }
   }
 };
 
@@ -94,6 +123,10 @@ int main() {
   constexpr auto bad = pw::plan<spoilt<fault::missing>, small>;
 #elif defined(PIPEWRIGHT_CASE_doubled)
   constexpr auto bad = pw::plan<spoilt<fault::doubled>, small>;
+#elif defined(PIPEWRIGHT_CASE_misplaced)
+  constexpr auto bad = pw::plan<misplaced, small>;
+#elif defined(PIPEWRIGHT_CASE_early_forward)
+  constexpr auto bad = pw::plan<early_forward, small>;
 #elif defined(PIPEWRIGHT_CASE_waits_for_ever)
   constexpr auto bad = pw::plan<spoilt<fault::waits_for_ever>, small>;
 #endif

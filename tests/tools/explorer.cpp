@@ -178,7 +178,11 @@ TEST_CASE("what is no schedule is refused with line and column") {
   is_refused(check("0F0,0B0\n1F0,1X0\n"), "line 2, column 6: a kind of action is expected");
   is_refused(check("hello\n"), "line 1, column 1: an action is expected");
   is_refused(check("0F0,0F99999999999\n"), "line 1, column 7: the micro-batch number is too large");
-  is_refused(check("0F0,0UPDATE\n"), "0UPDATE has no place in a table");
+  is_refused(check("0F0,0UPDATE\n"), "line 1, column 5: 0UPDATE has no place in a table");
+  is_refused(check("0F0,0B0\n1F0,, 1R0,1B0\n"), "line 2, column 7: 1R0 has no place in a table");
+  is_refused(check("\xEF\xBB\xBF"
+                   "0F0,0B0,0SEND_T\n"),
+             "line 1, column 9: 0SEND_T has no place in a table");
   is_refused(check("0F0\n", "--placement 0,x"), "--placement '0,x'");
   is_refused(check("0F0\n", "--placement 0,99999999999999999999"), "--placement");
   is_refused(check("0F0\n", "--placement 1"), "the placement names rank 1, but the table has 1 ranks");

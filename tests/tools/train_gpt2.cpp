@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -221,8 +222,9 @@ TEST_CASE("lines on the way") {
   auto const result =
       train_gpt2("--model tiny --length 16 --steps 20 --eval-every 10 --ranks 2 --micro-batches 2" + data());
   CHECK(result.code == 0);
-  for (auto const* line : {"stage 0 on rank 0: embedding + blocks 0-", "step     1  loss", "step    10  loss",
-                           "step    20  loss", "perplexity", "bubble predicted", "activations"}) {
+  for (auto const* line :
+       {"stage 0 on rank 0: embedding + blocks 0-", "step     1  loss", "step    10  loss", "step    20  loss",
+        "perplexity", "bubble predicted", "rank  in flight  weight versions  activations"}) {
     CAPTURE(line);
     CHECK(result.out.find(line) != std::string::npos);
   }
@@ -232,6 +234,39 @@ TEST_CASE("lines on the way") {
                              "--steps", "--learning-rate", "--optimizer", "--clip", "--dropout", "--seed",
                              "--recompute", "--eval-every", "--trace", "--json", "--dry-run"})
     CHECK(help.out.find(option) != std::string::npos);
+}
+
+TEST_CASE("the demo runs all schedules, and keeps its figures and pictures") {
+  auto const folder = directory() / "demo";
+  auto const result = train_gpt2("demo --model tiny --length 16 --steps 2 --ranks 2 --micro-batches 4 -o '" +
+                                 folder.string() + "'" + data());
+  CAPTURE(result.err);
+  REQUIRE(result.code == 0);
+  auto const figures = json::parse(content(folder / "demo.json"));
+  std::map<std::string, json> runs;
+  for (auto const& each : figures["runs"]) {
+    auto const name = each["schedule"].get<std::string>();
+    runs[name] = each;
+    for (auto const* kind : {"predicted", "measured"}) {
+      CHECK(content(folder / (name + "-" + kind + ".svg")).find("<svg") == 0);
+      CHECK(json::parse(content(folder / (name + "-" + kind + ".json")))["traceEvents"].size() > 8);
+    }
+  }
+  REQUIRE(runs.size() == 7);
+  auto const activations = [&](std::string const& name) {
+    auto const all = runs[name]["activation_bytes"].get<std::vector<double>>();
+    return std::accumulate(all.begin(), all.end(), 0.);
+  };
+  CHECK(runs["flush"]["losses"] == runs["gpipe"]["losses"]);
+  CHECK(activations("flush") < activations("gpipe"));
+  REQUIRE(figures["gpipe_bubble"].size() == 6);
+  for (int i = 0; i < 6; ++i) {
+    auto const& row = figures["gpipe_bubble"][i];
+    CHECK(row["micro_batches"] == 1 << i);
+    CHECK(row["formula"].get<double>() == doctest::Approx(1. / ((1 << i) + 1)));
+    for (auto const* share : {"bubble_predicted", "bubble_measured"}) CHECK(row[share].get<double>() < 1);
+    if (i > 0) CHECK(row["bubble_predicted"] < figures["gpipe_bubble"][i - 1]["bubble_predicted"]);
+  }
 }
 
 TEST_CASE("what cannot be done is refused with one sentence, and nothing is written") {
@@ -264,6 +299,10 @@ TEST_CASE("what cannot be done is refused with one sentence, and nothing is writ
   is_refused("--dropout 1", "--dropout");
   is_refused("--dropout -0.5", "--dropout");
   is_refused("--learning-rate fast", "--learning-rate");
+  for (auto const* number : {"--learning-rate", "--clip", "--pace", "--deadline", "--weight-decay", "--dropout"})
+    is_refused(std::string(number) + " nan", number);
+  is_refused("--seed -1", "--seed");
+  is_refused("--seed 18446744073709551616", "--seed");
   is_refused("--optimizer lion", "--optimizer");
   is_refused("--recompute sometimes", "--recompute");
   is_refused("--schedule 1f1b --clip 1", "stashing");
@@ -272,6 +311,9 @@ TEST_CASE("what cannot be done is refused with one sentence, and nothing is writ
   is_refused("--unknown", "--unknown");
   is_refused("stray", "stray");
   is_refused("--data /nonexistent/text", "cannot be opened");
+  is_refused("--dry-run --data /nonexistent/text", "cannot be opened");
+  is_refused("demo --data /nonexistent/text -o '" + (directory() / "none").string() + "'", "cannot be opened");
+  CHECK(!fs::exists(directory() / "none"));
   is_refused("--data '" + directory().string() + "'", "cannot be opened");
   is_refused("--data '" + file_with("empty", "").string() + "'", "is empty");
   is_refused("--data '" + file_with("short", "too short").string() + "'", "too few");

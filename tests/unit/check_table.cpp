@@ -213,6 +213,8 @@ TEST_CASE("weight rules are held against a table") {
   CHECK(check("1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n0F0,0F1,0B0,0F2,0B1,0F3,0B2,0B3\n", stash).ok());  // stage 0 on rank 1
   CHECK_THROWS_WITH_AS(check("0F0,1F0,1B0,0B0\n", stash), doctest::Contains("one stage a rank"), pw::error);
   CHECK_THROWS_WITH_AS(check("0F0,0B0\n", buffered), doctest::Contains("do not make 2 batches"), pw::error);
+  CHECK_THROWS_WITH_AS(check("0F0,0B0,0SEND_T\n"), doctest::Contains("0SEND_T has no place in a table"), pw::error);
+  CHECK_THROWS_WITH_AS(check("0F0,0R0,0B0\n"), doctest::Contains("0R0 has no place in a table"), pw::error);
   CHECK_THROWS_WITH_AS(check("0F0,0B0,0POST_F0\n"), doctest::Contains("position 2: 0POST_F0 has no place in a table"),
                        pw::error);
 }

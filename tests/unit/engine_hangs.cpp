@@ -57,10 +57,11 @@ TEST_CASE("child" * doctest::skip()) {
   std::istringstream(given) >> schedule >> rank;
   int const chunks = schedule == "interleaved" ? 2 : 1;
   fault const where{.what = fault::never_returns,
-                    .at = rank == 1 ? pw::kind::backward : pw::kind::forward,
+                    .at = rank == 1 && schedule != "forward-only" ? pw::kind::backward : pw::kind::forward,
                     .stage = rank,
                     .micro_batch = 1,
-                    .step = 1};
+                    .step = 1,
+                    .training = schedule != "forward-only"};
   auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = micro_batches, .chunks = chunks});
   toys::faulty_model const model{std::vector<double>(static_cast<std::size_t>(ranks * chunks), 0.5), where};
   pw::in_process::run(plan,
@@ -74,7 +75,8 @@ TEST_CASE("child" * doctest::skip()) {
 
 TEST_CASE("a stage that never returns, under every schedule") {
   std::vector<hang> cases;
-  for (char const* const schedule : {"sequential", "gpipe", "flush", "interleaved", "1f1b", "1f1b-vsync", "2bw"})
+  for (char const* const schedule :
+       {"sequential", "gpipe", "flush", "interleaved", "1f1b", "1f1b-vsync", "2bw", "forward-only"})
     for (int rank = 0; rank < ranks; ++rank) cases.push_back({schedule, rank});
   for (auto& each : cases) start(each);  // all at once: they only wait
   for (auto& each : cases) {

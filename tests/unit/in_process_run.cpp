@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <utility>
 
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +42,41 @@ TEST_CASE("each rank has a thread of its own") {
   });
   for (std::size_t i = 0; i < ids.size(); ++i)
     for (std::size_t j = 0; j <= i; ++j) CHECK((ids[i] == ids[j]) == (i == j));
+}
+
+double processor_seconds(clockid_t whose) {
+  timespec t{};
+  clock_gettime(whose, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+TEST_CASE("eight ranks on two cores: who waits leaves them to who works") {
+  cpu_set_t all, two;
+  REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);
+  CPU_ZERO(&two);
+  for (int core = 0; core < CPU_SETSIZE && CPU_COUNT(&two) < 2; ++core)
+    if (CPU_ISSET(core, &all)) CPU_SET(core, &two);
+  REQUIRE(sched_setaffinity(0, sizeof two, &two) == 0);
+  constexpr int ranks = 8, rounds = 3;
+  constexpr double work = 0.02;  // seconds of processor time, each rank's in its turn
+  double const before = processor_seconds(CLOCK_PROCESS_CPUTIME_ID);
+  run(ranks, [&](endpoint& here) {
+    int const next = (here.rank() + 1) % ranks, last = (here.rank() + ranks - 1) % ranks;
+    int const in = here.open({last, here.rank(), pw::traffic::activation}),
+              out = here.open({here.rank(), next, pw::traffic::activation});
+    int turn = 0;
+    for (int round = 0; round < rounds; ++round) {
+      if (here.rank() > 0 || round > 0) here.wait(here.post(in, pw::message_of(turn)));
+      double const begun = processor_seconds(CLOCK_THREAD_CPUTIME_ID);
+      while (processor_seconds(CLOCK_THREAD_CPUTIME_ID) < begun + work) {}
+      ++turn;
+      if (here.rank() + 1 < ranks || round + 1 < rounds) here.wait(here.send(out, pw::message_of(turn)));
+    }
+    if (here.rank() + 1 == ranks) CHECK(turn == ranks * rounds);
+  });
+  double const used = processor_seconds(CLOCK_PROCESS_CPUTIME_ID) - before;
+  CHECK(used < 1.25 * ranks * rounds * work);  // a waiter that spun would take as much again
+  REQUIRE(sched_setaffinity(0, sizeof all, &all) == 0);
 }
 
 struct view_of_plan {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -96,6 +97,17 @@ struct parameter_record {
   std::vector<void*> gradients;
   std::vector<void*> states;
   std::vector<std::shared_ptr<void>> kept;  ///< owns the states
+
+  /// The values of a version, by its physical copy.
+  template<class T> std::span<T> version(int copy) const {
+    return {static_cast<T*>(versions[static_cast<std::size_t>(copy)]), size};
+  }
+  /// What the optimizer keeps, each array as long as the parameter.
+  template<class T, std::size_t States> std::array<std::span<T>, States> kept_by_optimizer() const {
+    std::array<std::span<T>, States> all;
+    for (std::size_t i = 0; i != States; ++i) all[i] = {static_cast<T*>(states[i]), size};
+    return all;
+  }
 };
 
 /// The parameters of a stage, collected once: nothing is looked up or allocated afterwards. `versions` and `gradients` stay

@@ -179,10 +179,36 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   template<class T = float> void for_each_parameter(auto&& visit) {
     int const newest = physical(0);
     for (auto const& c : cells_)
-      for (detail::parameter_record& p : c->parameters) {
-        T* const values = static_cast<T*>(p.versions[static_cast<std::size_t>(newest)]);
-        visit(c->stage, std::string_view(p.name), std::span<T>(values, p.size), p.options);
-      }
+      for (detail::parameter_record& p : c->parameters)
+        visit(c->stage, std::string_view(p.name), p.version<T>(newest), p.options);
+  }
+
+  /// The same with what the optimizer keeps of each: visit(stage, name, values, options, states), the states an array of
+  /// Optimizer::states spans as long as the values. Together with steps() and updates() this is all that a training is
+  /// between steps: no other weight version is read after a drain. Throws error where a stream is not drained.
+  template<class T = float> void for_each_state(auto&& visit) {
+    check_drained();
+    int const newest = physical(0);
+    for (auto const& c : cells_)
+      for (detail::parameter_record& p : c->parameters)
+        visit(c->stage, std::string_view(p.name), p.version<T>(newest), p.options,
+              p.kept_by_optimizer<T, Optimizer::states>());
+  }
+  /// Steps since the start of training, those before a resume() included.
+  std::int64_t steps() const { return step_; }
+  /// Updates that have changed the weights of a stage, which is one of this rank's.
+  std::int64_t updates(int stage) const { return cell_of_stage_[static_cast<std::size_t>(stage)]->applied; }
+  /// Goes on from a checkpoint, whose values for_each_state() has been given: after `steps` steps, and
+  /// `updates_of(stage)` updates of each of this rank's stages. Batches and random numbers follow on the number of steps.
+  /// All ranks, and the plan may be another than the one that was saved under. Throws error where a stream is not drained,
+  /// or the steps end between two updates.
+  void resume(std::int64_t steps, auto&& updates_of) {
+    check_drained();
+    if (steps < 0 || steps % options_.accumulate != 0)
+      throw error("training cannot go on after " + std::to_string(steps) + " steps, with an update every " +
+                  std::to_string(options_.accumulate) + "; save and resume after an update");
+    step_ = steps;
+    for (auto const& c : cells_) applied_ = c->applied = updates_of(c->stage);
   }
 
   plan_view const& plan() const { return plan_; }
@@ -205,6 +231,11 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   dynamic_plan checked(Set const& set) const {
     detail::check_fit(plan_, options_, here_.size(), set.size());
     return make_evaluation_plan(plan_);
+  }
+
+  void check_drained() const {
+    if (training_.is_under_way())
+      throw error("micro-batches are in flight, and with them older weights; call drain() before saving or resuming");
   }
 
   template<class S> void build(int index, S&& made) {

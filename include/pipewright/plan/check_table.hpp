@@ -21,6 +21,17 @@ struct table_options {
   std::vector<int> rank_of_stage = {};  ///< by stage; empty: each stage stands where its actions stand
 };
 
+/// F, B, I, W and their blocking transfers: what a table may hold. All else of a plan is derived.
+constexpr bool belongs_in_table(kind k) {
+  return k < kind::recompute || k == kind::send_forward || k == kind::receive_forward || k == kind::send_backward ||
+         k == kind::receive_backward;
+}
+/// Why an action of another kind is refused, in a sentence.
+inline std::string has_no_place(action const& a) {
+  return std::string(action_text(a).view()) +
+         " has no place in a table: it holds F, B, I, W, SEND_F, RECV_F, SEND_B and RECV_B, all else is derived";
+}
+
 namespace detail {
 
 /// A table made ready for verify: ranks in the order of their first stages, those without a stage left out; where ranks
@@ -59,12 +70,8 @@ class table_judge {
     for (int r = 0; r < table_.count; ++r)
       for (int at = 0; at < table_.length(r); ++at) {
         action const a = table_.begin_of(r)[at];
-        bool const transfer = traffic_of(a.what) != traffic::step && (is_send(a.what) || is_receive(a.what));
-        if ((!is_compute(a.what) || a.what == kind::recompute) && !transfer)
-          throw error(
-              "rank " + std::to_string(r) + ", position " + std::to_string(at) + ": " +
-              std::string(action_text(a).view()) +
-              " has no place in a table: it holds F, B, I, W, SEND_F, RECV_F, SEND_B and RECV_B, all else is derived");
+        if (!belongs_in_table(a.what))
+          throw error("rank " + std::to_string(r) + ", position " + std::to_string(at) + ": " + has_no_place(a));
       }
   }
 
@@ -79,14 +86,16 @@ class table_judge {
 
   /// Fewer forwards than stages times micro-batches: the first that is missing, found without room for all.
   verdict check_number() const {
-    std::vector<std::int64_t> forwards;
+    std::int64_t forwards = 0;
+    for (std::size_t i = 0; i < table_.total(); ++i) forwards += table_.items[i].what == kind::forward;
+    if (forwards >= std::int64_t{stages_} * total_) return sound;
+    block<bool> found(static_cast<std::size_t>(forwards) + 1);  // of the first so many, not all can be there
     for (std::size_t i = 0; i < table_.total(); ++i)
       if (action const a = table_.items[i]; a.what == kind::forward)
-        forwards.push_back(std::int64_t{a.stage} * total_ + a.micro_batch);
-    if (static_cast<std::int64_t>(forwards.size()) >= std::int64_t{stages_} * total_) return sound;
-    std::sort(forwards.begin(), forwards.end());
+        if (std::int64_t const its = std::int64_t{a.stage} * total_ + a.micro_batch; its <= forwards)
+          found[static_cast<std::size_t>(its)] = true;
     std::int64_t missing = 0;
-    for (std::int64_t const f : forwards) missing += f == missing;
+    while (found[static_cast<std::size_t>(missing)]) ++missing;
     int const stage = static_cast<int>(missing / total_), rank = rank_of_stage_[stage];
     return {rule::complete, rank, table_.length(rank), forward(stage, static_cast<int>(missing % total_))};
   }
@@ -211,7 +220,7 @@ class table_judge {
 
 /// Judges a schedule given as a table, by the rules of every plan. Compute actions only: it is lowered and verified.
 /// With transfers: as it stands, every SEND and RECV a blocking rendezvous. The fault is located in the table's own ranks
-/// and positions. Throws pipewright::error where the options do not fit the table. Time n log n, memory linear.
+/// and positions. Throws pipewright::error where the options do not fit the table. Linear.
 inline verdict check_table(rows_view<action> table, table_options const& options = {}) {
   return detail::table_judge(table, options).judge();
 }

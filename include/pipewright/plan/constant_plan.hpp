@@ -16,19 +16,25 @@ struct SHAPE_IS_ILLEGAL {
                 "pipewright: a plan holds at most 65535 stages and 67108864 micro-batches; the arguments of "
                 "SHAPE_IS_ILLEGAL are the nearest legal shape");
   static_assert(Broken != shape_rule::one_chunk,
-                "pipewright: this schedule holds one chunk a rank; for more choose interleaved");
-  static_assert(Broken != shape_rule::chunks_of_the_type,
-                "pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V");
+                "pipewright: this schedule holds one chunk a rank; for more choose interleaved; the arguments of "
+                "SHAPE_IS_ILLEGAL are the nearest legal shape");
+  static_assert(
+      Broken != shape_rule::chunks_of_the_type,
+      "pipewright: interleaved<V> holds V chunks a rank: leave shape.chunks out or set it to V; the arguments of "
+      "SHAPE_IS_ILLEGAL are the nearest legal shape");
   static_assert(Broken != shape_rule::two_chunks_or_more,
-                "pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush");
+                "pipewright: interleaved needs 2 or more chunks a rank; with one chunk choose flush; the arguments of "
+                "SHAPE_IS_ILLEGAL are the nearest legal shape");
   static_assert(Broken != shape_rule::group_fits,
                 "pipewright: interleaved needs a micro-batch group G >= P with M mod G = 0 or M mod G >= P, and G = M "
                 "where M < P; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
   static_assert(Broken != shape_rule::micro_batches_fill_the_pipeline,
                 "pipewright: 2bw needs at least P - 1 micro-batches a batch, or a forward would need weights that do "
                 "not exist yet; the arguments of SHAPE_IS_ILLEGAL are the nearest legal shape");
-  static_assert(Broken != shape_rule::batches_only_in_a_stream,
-                "pipewright: a synchronous plan holds one batch; only asynchronous schedules have several");
+  static_assert(
+      Broken != shape_rule::batches_only_in_a_stream,
+      "pipewright: a synchronous plan holds one batch; only asynchronous schedules have several; the arguments of "
+      "SHAPE_IS_ILLEGAL are the nearest legal shape, with batches 1");
 };
 
 /// Carries a broken constant schedule into the compiler's message: rule, rank, position and action.
@@ -80,21 +86,21 @@ template<schedule_policy P, shape S, needs Wants, bool AsStream> class constant_
       facts.period = nullptr;
     }
   };
-  static constexpr frozen frozen_{};
+  static constexpr frozen kept{};
 
  public:
   static constexpr plan_view view() {
-    plan_view result = frozen_.facts;
-    result.programs = frozen_.programs.view();
-    result.rank_of_stage = frozen_.rank_of_stage;
-    result.slots = frozen_.slots;
-    result.weight_buffers = frozen_.weight_buffers;
-    result.period = AsStream ? frozen_.period : nullptr;
+    plan_view result = kept.facts;
+    result.programs = kept.programs.view();
+    result.rank_of_stage = kept.rank_of_stage;
+    result.slots = kept.slots;
+    result.weight_buffers = kept.weight_buffers;
+    result.period = AsStream ? kept.period : nullptr;
     return result;
   }
 
   /// What is wrong with the orders, then with the programs. Evaluations of their own, since compilers bound the length of one.
-  static constexpr verdict made = frozen_.found;
+  static constexpr verdict made = kept.found;
   static constexpr verdict proven() { return AsStream ? verify_stream(view()) : verify(view()); }
 };
 

@@ -75,7 +75,7 @@ constexpr char const* sentence(notation_rule r) {
       return "an action is expected, which begins with its stage number, as in 0F1 or 2SEND_B0";
     case notation_rule::stage_too_large: return "the stage number is too large: a plan has at most 65535 stages";
     case notation_rule::kind_of_action:
-      return "a kind of action is expected: F, B, I, W, R, SEND_F, RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD or "
+      return "a kind of action is expected: F, B, I, W, SEND_F, RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD or "
              "REDUCE_GRAD";
     case notation_rule::micro_batch: return "a micro-batch number is expected, as in 0F1";
     case notation_rule::micro_batch_too_large:

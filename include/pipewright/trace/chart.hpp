@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,10 +25,10 @@ struct chart_options {
 
 namespace detail {
 
-/// A trace on a lattice of equal time columns.
-class text_chart {
+/// A trace on a lattice of equal time columns. (A template, as what calls it, so that nobody compiles it who draws nothing.)
+template<std::same_as<trace> Trace> class text_chart {
  public:
-  text_chart(trace const& t, chart_options options) : trace_{t}, options_{options}, totals_{totals_of(t)} {
+  text_chart(Trace const& t, chart_options options) : trace_{t}, options_{options}, totals_{totals_of(t)} {
     choose_column();
     place();
     fit_width();
@@ -179,7 +180,7 @@ class text_chart {
     out += "\n";
   }
 
-  trace const& trace_;
+  Trace const& trace_;
   chart_options options_;
   trace_totals totals_;
   std::vector<std::vector<cell>> rows_;
@@ -192,6 +193,8 @@ class text_chart {
 
 /// A trace as text, a line a rank, time to the right; an action longer than a column is drawn out with dashes, idle
 /// columns are dots; at the end of the line what the rank is idle and holds in flight.
-inline std::string chart(trace const& t, chart_options options = {}) { return detail::text_chart(t, options).text(); }
+template<std::same_as<trace> Trace> std::string chart(Trace const& t, chart_options options = {}) {
+  return detail::text_chart(t, options).text();
+}
 
 }  // namespace pipewright::inline v0

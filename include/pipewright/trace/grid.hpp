@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace pipewright::inline v0 {
 namespace detail {
 
 /// Every compute action one unit of time, transfers none.
-inline costs<double> unit_costs(plan_view const& p) {
+template<std::same_as<plan_view> Plan> costs<double> unit_costs(Plan const& p) {
   std::vector<double> const one(static_cast<std::size_t>(p.stages()), 1), none(static_cast<std::size_t>(p.stages()), 0);
   costs<double> cost;
   cost.stage_forward = cost.stage_backward_input = cost.stage_recompute = one;
@@ -23,7 +24,7 @@ inline costs<double> unit_costs(plan_view const& p) {
 }
 
 /// A stream up to the moment at which some rank would begin what its first batches do not hold.
-inline trace trace_of_head(plan_view p) {
+template<std::same_as<plan_view> Plan> trace trace_of_head(Plan p) {
   plan_view const stream = p;
   int const enough =
       (2 * p.facts.ranks + 1 + p.facts.micro_batches) / p.facts.micro_batches;  // batches, for 2P + 2 micro-batches
@@ -44,24 +45,24 @@ inline trace trace_of_head(plan_view p) {
     if (whole > 0) cut = std::min(cut, times.spans.view()[r][whole - 1].end);
   }
   trace t = trace_of(p, times);
-  std::erase_if(t.actions, [&](timed_action const& a) { return a.end > cut; });
+  std::size_t kept = 0;
+  for (timed_action const& a : t.actions)
+    if (a.end <= cut) t.actions[kept++] = a;
+  while (t.actions.size() > kept) t.actions.pop_back();
   return t;
 }
 
 }  // namespace detail
 
 /// A plan as a grid in text: a line a rank, a column a unit of time in which every action takes one; at the end of the
-/// line the rank's bubble and what it holds in flight at most, in chunks. Of a stream, the beginning. Takes a plan_view
-/// and whatever has `.view()`.
+/// line the rank's bubble and what it holds in flight at most, in chunks. Of a stream, the beginning.
 ///
 ///     rank 0 | F0 F1 .. B0 F2 B1 F3 B2 .. B3 | bubble 2 of 10, in flight 2
 ///     rank 1 | .. F0 B0 F1 B1 F2 B2 F3 B3 .. | bubble 2 of 10, in flight 1
-inline std::string grid(plan_view const& p) {
+template<std::convertible_to<plan_view> Plan> std::string grid(Plan const& plan) {
+  plan_view const p = plan;
   if (p.is_stream()) return chart(detail::trace_of_head(p), {.versions = true});
   return chart(trace_of(p, simulate(p, detail::unit_costs(p))));
-}
-std::string grid(auto const& plan) requires requires { plan_view{plan.view()}; } {
-  return grid(plan_view{plan.view()});
 }
 
 }  // namespace pipewright::inline v0

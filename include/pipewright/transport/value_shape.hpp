@@ -32,7 +32,7 @@ inline std::int64_t next_number(std::span<std::int64_t const>& numbers) {
   if (numbers.empty())
     throw error("pipewright: a message's shape ends too early; sender and receiver differ in the type");
   std::int64_t const number = numbers.front();
-  numbers = numbers.subspan(1);
+  numbers = {numbers.data() + 1, numbers.size() - 1};
   return number;
 }
 
@@ -78,7 +78,7 @@ template<class T> void write_shape(T& value, std::vector<std::int64_t>& numbers)
   if constexpr (says_its_shape<T>) {
     std::vector<std::int64_t> const own = value.shape();
     numbers.push_back(static_cast<std::int64_t>(own.size()));
-    numbers.insert(numbers.end(), own.begin(), own.end());
+    for (std::int64_t const number : own) numbers.push_back(number);
   } else if constexpr (found == form::by_member) {
     value.for_each_part(shape_writer{numbers});
   } else if constexpr (found == form::by_overload) {

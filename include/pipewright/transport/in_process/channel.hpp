@@ -61,10 +61,10 @@ class edge {
   clock::time_point arrival(std::size_t bytes) {
     auto const occupied = seconds(static_cast<double>(bytes) / over_.bandwidth).count();
     auto const now = clock::now().time_since_epoch().count();
-    auto free = free_.load(std::memory_order_relaxed), end = free;
-    do end = std::max(now, free) + occupied;
-    while (!free_.compare_exchange_weak(free, end, std::memory_order_relaxed));
-    return clock::time_point(clock::duration(end)) + seconds(over_.latency);
+    for (auto free = free_.load(std::memory_order_relaxed);;)
+      if (auto const end = std::max(now, free) + occupied;
+          free_.compare_exchange_weak(free, end, std::memory_order_relaxed))
+        return clock::time_point(clock::duration(end)) + seconds(over_.latency);
   }
 
  private:

@@ -163,7 +163,7 @@ class world {
     if (someone_has_returned())
       return spelled_rank(rank) + " needs all ranks to agree on what to run, but " +
              ranks_that([](auto& each) { return each.has_returned(); }) + " returned without it";
-    return spelled_rank(rank) + " waited at start-up for " + ranks_that([](auto& each) { return !each.asked_; }) +
+    return spelled_rank(rank) + " waited for " + ranks_that([](auto& each) { return !each.asked_; }) +
            " to agree on what to run, for " + spelled_seconds(deadline_);
   }
 

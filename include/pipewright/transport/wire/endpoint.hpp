@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -24,6 +25,9 @@ namespace pipewright::inline v0::wire {
 /// How an endpoint waits.
 struct options {
   double deadline = 60;  ///< seconds that a wait lasts at most; 0 or less: for ever
+  /// Where a handler of SIGTERM says that it was called: a wait then fails at once and says what it was for. A launcher that
+  /// loses a rank ends the others so, a second or so before it kills them.
+  std::atomic<bool> const* told_to_end = nullptr;
 };
 
 /// A rank's end of everything over a link between processes: the transport of MPI and Gloo. Values of any boundary type
@@ -113,6 +117,7 @@ template<link Link> class endpoint {
     for (pause_ = {};; rest()) {
       std::lock_guard const lock(mutex_);
       if (is_complete(of)) return;
+      if (is_told_to_end()) fail_ended(of);
       if (clock::now() > limit) fail_late(of);
     }
   }
@@ -141,8 +146,11 @@ template<link Link> class endpoint {
       }
       if (std::string const gone = control_.gone_without_a_word(); !gone.empty())
         fail(located() + " needs all ranks to agree on what to run, but " + gone + " ended without it");
+      if (is_told_to_end())
+        fail(located() + " was told to end (SIGTERM) while it waited for " + control_.silent() +
+             " to agree on what to run");
       if (clock::now() > limit)
-        fail(located() + " waited at start-up for " + control_.silent() + " to agree on what to run, for " +
+        fail(located() + " waited for " + control_.silent() + " to agree on what to run, for " +
              pipewright::detail::spelled_seconds(how_.deadline));
       lock.unlock();
       rest();
@@ -299,6 +307,8 @@ template<link Link> class endpoint {
     std::this_thread::sleep_for(pause_.nap);
   }
 
+  bool is_told_to_end() const { return how_.told_to_end != nullptr && how_.told_to_end->load(); }
+
   // ---- stopping ----------------------------------------------------------------------------------------------------
   bool is_stopped() {
     std::lock_guard const lock(mutex_);
@@ -363,6 +373,11 @@ template<link Link> class endpoint {
     channel const& c = at(of.channel);
     fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + spelled(of) +
          ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " + (c.sends ? "posted" : "sent"));
+  }
+  [[noreturn]] void fail_ended(ticket of) {
+    channel const& c = at(of.channel);
+    fail(located() + " was told to end (SIGTERM) while it waited for " + spelled(of) + ", which " +
+         pipewright::detail::spelled_rank(c.peer()) + " had not " + (c.sends ? "posted" : "sent"));
   }
   [[noreturn]] void fail_gone(ticket of) {
     fail(located() + " needs " + spelled(of) + ", but " + pipewright::detail::spelled_rank(at(of.channel).peer()) +

@@ -6,4 +6,6 @@
 #include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2/save.hpp>
+#include <pipewright/gpt2/save_training.hpp>
+#include <pipewright/gpt2/saved_training.hpp>
 #include <pipewright/gpt2/sequences.hpp>

@@ -48,12 +48,18 @@ namespace pipewright::inline v0::gpt2 {
            .drawn_as = "wte.weight"}};
 }
 
+/// The whole model's, by layer.
+[[nodiscard]] inline auto tensors_by_layer(configuration const& c) -> std::vector<std::vector<parameter>> {
+  std::vector<std::vector<parameter>> all{embedding_tensors(c)};
+  for (int i = 0; i < c.layers; ++i) all.push_back(block_tensors(c, i));
+  all.push_back(head_tensors(c));
+  return all;
+}
+
 /// The whole model's, layer by layer.
 [[nodiscard]] inline auto all_tensors(configuration const& c) -> std::vector<parameter> {
-  auto all = embedding_tensors(c);
-  auto const append = [&](std::vector<parameter> const& more) { all.insert(all.end(), more.begin(), more.end()); };
-  for (int i = 0; i < c.layers; ++i) append(block_tensors(c, i));
-  append(head_tensors(c));
+  std::vector<parameter> all;
+  for (auto const& layer : tensors_by_layer(c)) all.insert(all.end(), layer.begin(), layer.end());
   return all;
 }
 

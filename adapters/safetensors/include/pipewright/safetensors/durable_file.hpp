@@ -16,6 +16,14 @@
 
 namespace pipewright::inline v0::safetensors {
 
+/// Puts the names in a folder on the disk, where the file system can promise that.
+inline void sync_folder(std::filesystem::path const& folder) noexcept {
+  if (auto const at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); at >= 0) {
+    ::fsync(at);
+    ::close(at);
+  }
+}
+
 /// Writes a whole file or nothing, even where the machine stops: into a new file in the same folder, which is on the disk
 /// before it takes the name. produce(append) calls append(bytes) or append(text) for every piece. A link of that name is
 /// replaced, not followed. Throws error where it cannot be written; what stood there before is then still there.
@@ -59,11 +67,7 @@ void write_durably(std::filesystem::path const& path, Producer&& produce) {
     ::unlink(partial.c_str());
     throw;
   }
-  // The new name, too, is to outlive a power cut; a file system that cannot promise it has still renamed.
-  if (auto const at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); at >= 0) {
-    ::fsync(at);
-    ::close(at);
-  }
+  sync_folder(folder);  // the new name, too, is to outlive a power cut
 }
 
 /// The same for a text that stands in memory.

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// SIGTERM, which launchers send to the ranks that are left when one is lost: the program ends by itself and says where it was.
+#pragma once
+
+#include <atomic>
+#include <csignal>
+
+namespace trainer {
+
+namespace detail {
+inline std::atomic<bool> told_to_end = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // a signal's handler may set it
+}  // namespace detail
+
+/// From now on the first SIGTERM is noted; a second one ends the program on the spot.
+inline std::atomic<bool> const& note_sigterm() {
+  struct sigaction how{};
+  how.sa_handler = [](int) { detail::told_to_end = true; };
+  how.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  sigaction(SIGTERM, &how, nullptr);
+  return detail::told_to_end;
+}
+
+}  // namespace trainer

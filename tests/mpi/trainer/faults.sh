@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A rank of a training is killed or stopped in the middle of a step: all others end within the deadline of 2 s and 5 s more,
+# and say where they were; no process is left, no file is half written, and the last checkpoint goes on.
+#   faults.sh TRAIN_GPT2 TRANSPORT LAUNCHER... (which starts four ranks)
+set -u
+trainer=$1
+transport=$2
+shift 2
+export OPENBLAS_NUM_THREADS=1
+work=$(mktemp -d)
+failed=0
+
+# Each rank leaves its process number, and what it says.
+each='rank=${RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-}}}; echo $$ >"$0/pid-$rank"; exec "$@" 2>"$0/err-$rank"'
+is_alive() { [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null)" != Z ] && kill -0 "$1" 2>/dev/null; }
+
+# fault SIGNAL RANK SAVE_EVERY
+fault() {
+  local here=$work/$1-$2 wrong='' status=0 began took pid rank
+  mkdir "$here"
+  timeout -k 5 100 "${launch[@]}" bash -c "$each" "$here" "$trainer" --transport "$transport" --deadline 2 --ranks 4 \
+    --model layers=6,width=16,heads=2,positions=16 --micro-batches 4 --steps 1000000 --quiet --save-every "$3" \
+    --save "$here/saved" --json "$here/figures.json" --trace "$here/trace.json" >"$here/out" 2>&1 &
+  local job=$!
+  for _ in $(seq 1500); do
+    ls "$here"/saved/step-* >/dev/null 2>&1 && break
+    sleep 0.02
+  done
+  sleep "0.$((RANDOM % 10))"
+  kill -0 "$job" 2>/dev/null || wrong="; it ended by itself"
+  kill "-$1" "$(cat "$here/pid-$2")"
+  began=$(date +%s%N)
+  wait "$job" || status=$?
+  while took=$((($(date +%s%N) - began) / 1000000)) && [ "$took" -le 7000 ]; do  # the launcher may end just before them
+    pid=
+    for rank in 0 1 2 3; do is_alive "$(cat "$here/pid-$rank")" && pid=$rank; done
+    [ -z "$pid" ] && break
+    sleep 0.02
+  done
+  [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || wrong+="; status $status"
+  [ "$took" -le 7000 ] || wrong+="; it took $took ms"
+  for rank in 0 1 2 3; do
+    pid=$(cat "$here/pid-$rank")
+    if is_alive "$pid"; then
+      wrong+="; rank $rank is left"
+      kill -9 "$pid"
+    fi
+    [ "$rank" = "$2" ] && continue
+    grep -qE "$place" "$here/err-$rank" || wrong+="; rank $rank did not say where it was: $(cat "$here/err-$rank")"
+  done
+  [ -z "$(find "$here" -name '*.json' -path "$here/[ft]*")" ] || wrong+="; figures of what did not end"
+  local newest=$(ls -d "$here"/saved/step-* | sed 's/.*-//' | sort -n | tail -1)
+  [ -z "$(find "$here/saved" -name '*.part*' -not -path '*/.step-*')" ] || wrong+="; half a file"
+  "$trainer" --resume "$here/saved" --steps $((newest + 1)) --ranks 1 --sample 0 --quiet >"$here/again" 2>&1 ||
+    wrong+="; it cannot go on: $(cat "$here/again")"
+  if [ -n "$wrong" ]; then
+    printf 'FAILED %s of rank %s%s\n%s\n' "$1" "$2" "$wrong" "$(cat "$here/out")"
+    failed=1
+  else
+    printf 'passed %s of rank %s, %s ms: %s\n' "$1" "$2" "$took" "$(cat "$here"/err-* | grep -m1 -oE "$place.*")"
+    find "$here/saved" -maxdepth 1 -name '.*' -name '*.part' -printf '  left for the next save to remove: %f\n'
+  fi
+}
+
+place='rank [0-3], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+: .*rank [0-3]'
+launch=("$@")
+fault KILL 2 100
+fault STOP 1 100
+place='rank [0-3](, stage|: ).*rank [0-3]' # it saves most of the time, where there is no micro-batch
+fault KILL 0 1
+fault STOP 3 1
+rm -rf "$work"
+exit $failed
