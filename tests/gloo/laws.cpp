@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // processes: 8
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <doctest/doctest.h>
 #include <gloo/world.hpp>
 #include <laws/transport.hpp>
 
 struct over_gloo {
-  static constexpr bool is_strict = false;  // Gloo takes small messages before they are asked for
+  static constexpr bool is_strict = false;  // a send is complete once it is asked for, whether it fits or not
   void run(int ranks, auto f, double deadline) const { support::run_over_gloo(ranks, f, deadline); }
 };
 

@@ -2,7 +2,6 @@
 // processes: 4
 // Over Gloo, under every schedule: the GPT-2 of torch's modules, and the host's.
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <doctest/doctest.h>
 #include <gloo/world.hpp>
 #include <support/training_of_processes.hpp>
 

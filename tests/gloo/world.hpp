@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <doctest/doctest.h>
+#include <support/doctest_with_torch.hpp>
 
 #include <pipewright/gloo/link.hpp>
 #include <pipewright/launch/launch.hpp>

@@ -53,8 +53,8 @@ inline void check_training(std::string const& from, std::string const& to, auto 
   auto const shape = gpt2::batch_shape{static_cast<int>(extents.at(1)), static_cast<int>(extents.at(2))};
   auto const each = static_cast<std::size_t>(shape.tokens());
 
-  auto sizes = said.sizes;
-  sizes.embedding_dropout = sizes.attention_dropout = sizes.residual_dropout = 0.f;
+  auto without_dropout = said.sizes;
+  without_dropout.embedding_dropout = without_dropout.attention_dropout = without_dropout.residual_dropout = 0.f;
   auto options = pw::pipeline_options{};
   if (said.tied) options.tied = {"wte.weight", "lm_head.weight"};
   auto const plan = pw::make_plan("sequential", {.ranks = 2, .micro_batches = 1},
@@ -62,7 +62,7 @@ inline void check_training(std::string const& from, std::string const& to, auto 
   std::map<std::string, std::vector<float>> found;
   std::mutex mutex;
   pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    auto training = pw::pipeline(plan.view(), pw::balance(model_of(sizes), {2, 2}), here, optimizer, options);
+    auto training = pw::pipeline(plan.view(), pw::balance(model_of(without_dropout), {2, 2}), here, optimizer, options);
     training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
       start.read(gpt2::name_in(start, std::string(name)), values);
     });

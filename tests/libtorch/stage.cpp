@@ -11,8 +11,8 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
-#include <doctest/doctest.h>
 #include <laws/stage.hpp>
+#include <support/doctest_with_torch.hpp>
 #include <torch/torch.h>
 
 #include <pipewright/libtorch/libtorch.hpp>
@@ -178,7 +178,7 @@ TEST_CASE("tensors say what they are made of, whatever their dtype") {
     pw::reshape(to, shape);
     CHECK((to->scalar_type() == type));
     CHECK(to->sizes() == from->sizes());
-    CHECK(pw::bytes_of(from) == 6 * from->element_size());
+    CHECK(pw::bytes_of(from) == 6 * static_cast<std::size_t>(from->element_size()));
     pw::for_each_part(from, [&](pw::part p) {
       if (type == at::kBFloat16) CHECK((p.type == pw::element::bfloat16));
       if (type == at::kBool) CHECK((p.type == pw::element::byte));

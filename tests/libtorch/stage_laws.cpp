@@ -5,8 +5,8 @@
 #include <tuple>
 #include <vector>
 
-#include <doctest/doctest.h>
 #include <laws/stage.hpp>
+#include <support/doctest_with_torch.hpp>
 #include <torch/torch.h>
 
 #include <pipewright/libtorch/libtorch.hpp>

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include <doctest/doctest.h>
+#include <support/doctest_with_torch.hpp>
 #include <support/engine_matrix.hpp>
 #include <torch/torch.h>
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <doctest/doctest.h>
+#include <support/doctest_with_torch.hpp>
 #include <support/engine_matrix.hpp>
 #include <torch/torch.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // processes: 4
 // The GPT-2 of torch's modules over MPI, under every schedule.
-#include <doctest/doctest.h>
 #include <mpi/world.hpp>
+#include <support/doctest_with_torch.hpp>
 #include <support/training_of_processes.hpp>
 
 #include <pipewright/gpt2_libtorch/model.hpp>

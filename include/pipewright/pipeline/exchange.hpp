@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <memory>
 #include <string>
@@ -14,21 +15,22 @@
 namespace pipewright::inline v0::detail {
 
 /// What is exchanged between a batch's last backward and its update: tied gradients, and the facts of a step. A norm is
-/// summed per parameter, then in the model's order, so that it has the same bits on any number of ranks.
-class step_exchange {
+/// summed per parameter, then in the model's order, so that it has the same bits on any number of ranks. (A template of the
+/// one cell there is, so that only who has a pipeline compiles it.)
+template<std::same_as<cell_base> Cell> class step_exchange_of {
  public:
   using values = std::vector<double>;
 
-  step_exchange(plan_view const& plan, int rank, std::vector<std::unique_ptr<cell_base>> const& cells,
-                pipeline_options const& options)
+  step_exchange_of(plan_view const& plan, int rank, std::vector<std::unique_ptr<Cell>> const& cells,
+                   pipeline_options const& options)
       : plan_{plan}, rank_{rank}, cells_{cells}, window_{exchange_window(plan.weights, plan.facts)} {
     needs const wants = plan.wants;
     if (wants.tied()) {
       if (options.tied.first.empty() || options.tied.second.empty())
         throw error("the plan ties stages " + std::to_string(wants.tied_first) + " and " +
                     std::to_string(wants.tied_second) + "; name the parameters in pipeline_options::tied");
-      if (cell_base* c = cell_of(wants.tied_first)) first_ = &c->find(options.tied.first);
-      if (cell_base* c = cell_of(wants.tied_second)) second_ = &c->find(options.tied.second);
+      if (Cell* const c = cell_of(wants.tied_first)) first_ = &c->find(options.tied.first);
+      if (Cell* const c = cell_of(wants.tied_second)) second_ = &c->find(options.tied.second);
       if (first_ && second_ && first_->size != second_->size)
         throw error("tied parameters " + first_->name + " and " + second_->name + " have different sizes");
       parameter_record* const mine = first_ ? first_ : second_;
@@ -152,7 +154,7 @@ class step_exchange {
     if (rings.size() <= static_cast<std::size_t>(peer)) rings.resize(static_cast<std::size_t>(peer) + 1);
     return rings[static_cast<std::size_t>(peer)];
   }
-  cell_base* cell_of(int stage) const {
+  Cell* cell_of(int stage) const {
     for (auto const& c : cells_)
       if (c->stage == stage) return c.get();
     return nullptr;
@@ -184,7 +186,7 @@ class step_exchange {
 
   plan_view plan_;
   int rank_;
-  std::vector<std::unique_ptr<cell_base>> const& cells_;
+  std::vector<std::unique_ptr<Cell>> const& cells_;
   int window_;
   parameter_record *first_ = nullptr, *second_ = nullptr;
   std::vector<std::unique_ptr<tied_gradient>> tied_out_, tied_in_;
@@ -196,5 +198,6 @@ class step_exchange {
   int concluded_ = 0;  // updates judged since restart
   int summed_ = 0;     // updates whose tie within this rank is summed
 };
+using step_exchange = step_exchange_of<cell_base>;
 
 }  // namespace pipewright::inline v0::detail

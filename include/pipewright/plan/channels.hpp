@@ -43,19 +43,17 @@ class channel_table {
   /// The channels over which a stage's inputs and output gradients come, or -1.
   constexpr int activations_into(int stage) const { return into_[2 * stage]; }
   constexpr int gradients_into(int stage) const { return into_[2 * stage + 1]; }
+  /// The same for a stage that may not be there.
+  constexpr int into(int stage, traffic carries) const {
+    return stage < 0 || stage >= stages_ ? -1 : into_[2 * stage + static_cast<int>(carries)];
+  }
 
   /// The channel that a transfer uses, or -1 where the stages stand on one rank (or there is no neighbour).
   constexpr int of(action const& a) const {
     int const s = a.stage;
     if (a.what <= kind::recompute) return -1;
-    if (a.what <= kind::wait_forward) {
-      int const into = a.what == kind::send_forward ? s + 1 : s;
-      return into < stages_ ? into_[2 * into] : -1;
-    }
-    if (a.what <= kind::wait_backward) {
-      int const into = a.what == kind::send_backward ? s - 1 : s;
-      return into >= 0 ? into_[2 * into + 1] : -1;
-    }
+    if (a.what <= kind::wait_forward) return into(a.what == kind::send_forward ? s + 1 : s, traffic::activation);
+    if (a.what <= kind::wait_backward) return into(a.what == kind::send_backward ? s - 1 : s, traffic::gradient);
     switch (a.what) {
       case kind::send_tied: return a.stage == tied_first_ ? tied_up_ : tied_down_;
       case kind::post_tied:

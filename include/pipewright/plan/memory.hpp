@@ -21,22 +21,22 @@ enum class ring : std::uint8_t {
 inline constexpr int rings_of_a_stage = 8;
 
 /// Calls touch.begin(ring, stage, key) and touch.end(ring, stage, key) for every buffer whose life an instruction begins or
-/// ends; `key` is what its slots are keyed by. The one place that knows lifetimes.
-constexpr void for_each_lifetime(plan_view const& p, int rank, action const& a, auto& touch) {
-  int const s = a.stage, m = a.micro_batch;
-  if (a.what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
-    if (a.what == kind::post_forward || a.what == kind::receive_forward) touch.begin(ring::input, s, m);
-    else if (a.what == kind::send_forward) touch.end(ring::output, s, m);
-    else if (a.what == kind::post_backward || a.what == kind::receive_backward)
-      touch.begin(ring::output_gradient, s, m);
-    else if (a.what == kind::send_backward) touch.end(ring::input_gradient, s, m);
-    else if (a.what == kind::update) touch.end(ring::gradients, s, m / p.update_interval());
+/// ends; `key` is what its slots are keyed by. The one place that knows lifetimes. The action comes as its parts: scalars at
+/// hand cost a constant evaluation least.
+constexpr void for_each_lifetime(plan_view const& p, int rank, kind what, int s, int m, auto& touch) {
+  if (what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
+    if (what == kind::wait_forward || what == kind::wait_backward) return;
+    if (what == kind::post_forward || what == kind::receive_forward) touch.begin(ring::input, s, m);
+    else if (what == kind::send_forward) touch.end(ring::output, s, m);
+    else if (what == kind::post_backward || what == kind::receive_backward) touch.begin(ring::output_gradient, s, m);
+    else if (what == kind::send_backward) touch.end(ring::input_gradient, s, m);
+    else if (what == kind::update) touch.end(ring::gradients, s, m / p.update_interval());
     return;
   }
   bool const is_last = s + 1 == p.stages(),
              recomputes = p.wants.recompute != recompute_mode::never && p.backward != backward_form::none;
   bool const again = recomputes && is_recomputed(p.wants.recompute, p.facts, m);
-  if (a.what == kind::forward) {
+  if (what == kind::forward) {
     if (s == 0) touch.begin(ring::input, s, m);
     touch.begin(ring::saved, s, m);
     if (recomputes && !again) touch.begin(ring::last_saved, s, m / p.facts.micro_batches);
@@ -50,12 +50,12 @@ constexpr void for_each_lifetime(plan_view const& p, int rank, action const& a, 
     }
     return;
   }
-  if (a.what == kind::recompute) return touch.begin(ring::recomputed, s, m);
-  if (s > 0 && a.what != kind::backward_weight) {
+  if (what == kind::recompute) return touch.begin(ring::recomputed, s, m);
+  if (s > 0 && what != kind::backward_weight) {
     if (p.rank_of_stage[s - 1] == rank) touch.begin(ring::output_gradient, s - 1, m);
     else touch.begin(ring::input_gradient, s, m);
   }
-  if (a.what == kind::backward_input) return;
+  if (what == kind::backward_input) return;
   int const interval = p.update_interval();
   if (m % interval == 0) touch.begin(ring::gradients, s, m / interval);
   touch.end(ring::input, s, m);
@@ -124,7 +124,10 @@ constexpr block<slot_depths> plan_slots(plan_view const& p) {
   detail::ring_meters meters(stages, total);
   for (int r = 0; r < p.programs.count; ++r) {
     instruction const* const row = p.programs.begin_of(r);
-    for (int at = 0, n = p.programs.length(r); at < n; ++at) for_each_lifetime(p, r, row[at].what, meters);
+    for (int at = 0, n = p.programs.length(r); at < n; ++at) {
+      action const& a = row[at].what;
+      for_each_lifetime(p, r, a.what, a.stage, a.micro_batch, meters);
+    }
   }
   block<slot_depths> result(static_cast<std::size_t>(stages));
   for (int s = 0; s < stages; ++s) {

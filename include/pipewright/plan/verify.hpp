@@ -57,7 +57,8 @@ class prover {
       int const n = program_.length(r);
       int& at = rank_[r].at;
       for (; at < n; ++at) {
-        if (step(r, row[at]) == outcome::blocked) break;
+        action const& a = row[at].what;
+        if (step(r, a.what, a.stage, a.micro_batch, row[at].version) == outcome::blocked) break;
         if (fault_ != rule::none) return {fault_, r, at, row[at].what};
       }
     }
@@ -142,43 +143,41 @@ class prover {
     fault_ = broken;
     return outcome::done;
   }
-  constexpr outcome touch_slots(int r, action const& a) {
-    for_each_lifetime(plan_, r, a, slots_);
+  constexpr outcome touch_slots(int r, kind what, int s, int m) {
+    for_each_lifetime(plan_, r, what, s, m, slots_);
     if (slots_.broken) fault_ = rule::memory;
     return outcome::done;
   }
 
-  constexpr outcome step(int r, instruction const& in) {
-    action const& a = in.what;
-    if (a.stage >= stages_ || a.micro_batch < 0 || a.micro_batch >= total_) return fail(rule::complete);
-    if (a.what >= kind::send_tied && a.what <= kind::wait_verdict) return exchange(r, a);
-    if (rank_of_[a.stage] != r) return fail(rule::placement);
-    if (a.what <= kind::recompute) return compute(r, in);
-    if (a.what <= kind::wait_backward) return transfer(r, a);
-    return a.what == kind::update ? update(r, in) : outcome::done;
+  /// An instruction comes as its parts: see for_each_lifetime.
+  constexpr outcome step(int r, kind what, int s, int m, int version) {
+    if (s >= stages_ || m < 0 || m >= total_) return fail(rule::complete);
+    if (what >= kind::send_tied && what <= kind::wait_verdict) return exchange(r, make_action(what, s, m));
+    if (rank_of_[s] != r) return fail(rule::placement);
+    if (what <= kind::recompute) return compute(r, what, s, m, version);
+    if (what <= kind::wait_backward) return transfer(r, what, s, m);
+    return what == kind::update ? update(r, s, m, version) : outcome::done;
   }
 
-  constexpr outcome compute(int r, instruction const& in) {
-    action const& a = in.what;
-    int const s = a.stage, m = a.micro_batch;
+  constexpr outcome compute(int r, kind what, int s, int m, int version) {
     history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
     std::uint32_t& seen = mine->seen;
     bool const again =
         plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
-    if (a.what == kind::forward) {
+    if (what == kind::forward) {
       if (seen & f_done) return fail(rule::complete);
       if (s > 0 && !(rank_of_[s - 1] == r ? (mine - total_)->seen & f_done : seen & waited_f))
         return fail(rule::feasible);
       seen |= f_done;
-      mine->version = in.version;
-      if (in.version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
-    } else if (a.what == kind::recompute) {
+      mine->version = version;
+      if (version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
+    } else if (what == kind::recompute) {
       if (!again || seen & r_done || !(seen & f_done) || seen & (i_done | w_done)) return fail(rule::complete);
       seen |= r_done;
     } else {
-      std::uint32_t const gives = a.what == kind::backward         ? i_done | w_done
-                                  : a.what == kind::backward_input ? i_done
-                                                                   : w_done;
+      std::uint32_t const gives = what == kind::backward         ? i_done | w_done
+                                  : what == kind::backward_input ? i_done
+                                                                 : w_done;
       if (plan_.backward == backward_form::none || !(seen & f_done) || seen & gives ||
           (gives == w_done && !(seen & i_done)) || (again && !(seen & r_done)))
         return fail(rule::complete);
@@ -189,25 +188,24 @@ class prover {
       if (gives & w_done) ++finished_[by_update(s, m / interval_)];
     }
     int const newest = newest_at_[s];
-    if (in.version != mine->version || in.version > newest || in.version <= newest - plan_.weight_buffers[r])
+    if (version != mine->version || version > newest || version <= newest - plan_.weight_buffers[r])
       return fail(rule::weights);
-    return touch_slots(r, a);
+    return touch_slots(r, what, s, m);
   }
 
-  constexpr outcome update(int r, instruction const& in) {
-    int const s = in.what.stage;
+  constexpr outcome update(int r, int s, int m, int version) {
     int& newest = newest_[size(s)];
     int const batch = newest;
-    if (batch >= updates_ || in.what.micro_batch != (batch + 1) * interval_ - 1) return fail(rule::weights);
-    if (in.version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_)
+    if (batch >= updates_ || m != (batch + 1) * interval_ - 1) return fail(rule::weights);
+    if (version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_)
       return fail(rule::weights);
     if (is_tied_apart(s) && !exchanged_[by_update(s, batch)]) return fail(rule::feasible);
     if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_)
       return fail(rule::feasible);
     if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[by_update(r, batch)]))
       return fail(rule::feasible);
-    newest = in.version;
-    return touch_slots(r, in.what);
+    newest = version;
+    return touch_slots(r, kind::update, s, m);
   }
 
   /// Whether a stage shares a weight with a stage of another rank.
@@ -245,29 +243,31 @@ class prover {
   }
 
   /// SEND, RECV, POST and WAIT of activations and gradients.
-  constexpr outcome transfer(int r, action const& a) {
-    int const c = channels_.of(a);
+  constexpr outcome transfer(int r, kind what, int s, int m) {
+    bool const of_forward = what < kind::send_backward,
+               sends = what == kind::send_forward || what == kind::send_backward;
+    int const to_stage = !sends ? s : of_forward ? s + 1 : s - 1;
+    int const c = channels_.into(to_stage, of_forward ? traffic::activation : traffic::gradient);
     if (c < 0) return fail(rule::channels);
-    history* const mine = history_ + static_cast<std::size_t>(a.stage) * total_ + a.micro_batch;
+    history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
     std::uint32_t& seen = mine->seen;
-    bool const of_forward = a.what < kind::send_backward;
     int const way = of_forward ? 0 : 4;
-    if (a.what == kind::send_forward || a.what == kind::send_backward) {
+    if (sends) {
       if (seen & sent_f << way) return fail(rule::complete);
       if (!(seen & (of_forward ? f_done : i_done))) return fail(rule::feasible);
-      if (!meet(c, of_forward ? a.stage + 1 : a.stage - 1, a.micro_batch)) return outcome::blocked;
+      if (!meet(c, to_stage, m)) return outcome::blocked;
       if (fault_ != rule::none) return outcome::done;
       seen |= sent_f << way;
       (of_forward ? mine + total_ : mine - total_)->seen |= landed_f << way;
       if (int const to = lines_.of(c).destination; !rank_[to].queued) wake(to);
-      return touch_slots(r, a);
+      return touch_slots(r, what, s, m);
     }
-    if (a.what != kind::wait_forward && a.what != kind::wait_backward && !rank_[r].registered) {
+    if (what != kind::wait_forward && what != kind::wait_backward && !rank_[r].registered) {
       if (seen & posted_f << way) return fail(rule::complete);
       seen |= posted_f << way;
-      post(c, a, of_forward ? kind::post_forward : kind::post_backward);
-      touch_slots(r, a);
-      if (is_post(a.what) || fault_ != rule::none) return outcome::done;
+      post(c, make_action(of_forward ? kind::post_forward : kind::post_backward, s, m));
+      touch_slots(r, what, s, m);
+      if (is_post(what) || fault_ != rule::none) return outcome::done;
       rank_[r].registered = true;
     }
     if (!(seen & posted_f << way)) return fail(rule::feasible);
@@ -313,7 +313,7 @@ class prover {
       int const freed = batch - exchange_window(plan_.weights, plan_.facts);
       if (freed >= 0 && !is_updated(r, tied ? s : -1, freed)) return fail(rule::memory);
       if (freed >= 0 && facts && verdicts_sent_[size(freed)] != plan_.facts.ranks - 1) return fail(rule::memory);
-      post(c, a, a.what);
+      post(c, a);
       return outcome::done;
     }
     bool& done = tied    ? exchanged_[by_update(s, batch)]
@@ -326,9 +326,8 @@ class prover {
     return outcome::done;
   }
 
-  constexpr void post(int c, action const& a, kind as) {
-    if (!lines_.post(c, {as, false, a.stage, a.micro_batch}))
-      return void(fault_ = rule::channels);  // twice for one update
+  constexpr void post(int c, action const& a) {
+    if (!lines_.post(c, a)) return void(fault_ = rule::channels);  // twice for one update
     if (int const source = lines_.of(c).source; !rank_[source].queued) wake(source);
   }
   /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.

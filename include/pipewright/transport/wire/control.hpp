@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -18,6 +20,15 @@
 namespace pipewright::inline v0::wire::detail {
 
 inline constexpr int agreement_tag = 0, news_tag = 1, control_tags = 2;
+
+/// What a rank has done with another one when it ends. Links keep the order of one tag, not of several, so that the word of an end
+/// may overtake the last transfers: by these numbers the other rank knows what is still to come.
+struct account {
+  static constexpr std::size_t kinds = 7;  // of traffic: two tags each
+
+  std::array<std::uint64_t, kinds> sent{}, received{};  ///< transfers that are through, by kind
+  std::uint64_t said = 0;                               ///< blocks of texts
+};
 
 /// What ranks tell one another besides values: what they mean to run, that all must stop, that they are done.
 template<link Link> class control {
@@ -42,6 +53,8 @@ template<link Link> class control {
     std::unique_ptr<block> buffer = std::make_unique<block>();
     std::optional<request> under_way;
     bool gone = false;
+    account theirs{};                   ///< once it is gone
+    std::uint64_t said = 0, heard = 0;  ///< blocks of texts, to it and from it
   };
 
  public:
@@ -80,7 +93,10 @@ template<link Link> class control {
   }
   /// Who has ended without speaking; empty if nobody has.
   std::string gone_without_a_word() const {
-    auto const left = [&](int rank) { return is_gone(rank) && is_silent(rank); };
+    auto const left = [&](int rank) {
+      auto const& of = neighbours_[static_cast<std::size_t>(rank)];
+      return of.gone && of.heard >= of.theirs.said && is_silent(rank);
+    };
     for (int rank = 0; rank < link_.size(); ++rank)
       if (left(rank)) return pipewright::detail::ranks_that(link_.size(), left);
     return {};
@@ -88,6 +104,8 @@ template<link Link> class control {
 
   // ---- news --------------------------------------------------------------------------------------------------------
   bool is_gone(int rank) const { return neighbours_[static_cast<std::size_t>(rank)].gone; }
+  /// What a rank that is gone has done with this one.
+  account const& account_of(int rank) const { return neighbours_[static_cast<std::size_t>(rank)].theirs; }
   /// Why another rank has stopped all, once one has.
   std::optional<std::string> const& stopped() const { return stopped_; }
 
@@ -100,11 +118,18 @@ template<link Link> class control {
   }
 
   /// Tells all others, as far as that goes in half a second.
-  void stop_all(std::string_view why) noexcept { tell(news::stop, why); }
+  void stop_all(std::string_view why) noexcept {
+    tell(news::stop, [why](int, char* to) { std::memcpy(to, why.data(), std::min(why.size(), sizeof(block) - 2)); });
+  }
   /// Says that this rank will send and post no more, and listens no longer once the others have said so, or soon after.
-  void leave() noexcept {
+  /// `account_with(rank)` is what it has done with each.
+  void leave(auto&& account_with) noexcept {
     if (!stopped_ && !has_stopped_) {
-      tell(news::done, "");
+      tell(news::done, [&](int peer, char* to) {
+        account mine = account_with(peer);
+        mine.said = neighbours_[static_cast<std::size_t>(peer)].said;
+        std::memcpy(to, &mine, sizeof mine);
+      });
       wait_a_little([&] {
         move();
         return std::ranges::none_of(neighbours_, [](neighbour const& each) { return each.under_way.has_value(); });
@@ -131,6 +156,7 @@ template<link Link> class control {
     for (std::size_t at = 0; at < all.size(); at += sizeof(block)) {
       auto& next = *made.blocks.emplace_back(std::make_unique<block>());
       std::memcpy(next.data(), all.data() + at, std::min(sizeof(block), all.size() - at));
+      ++neighbours_[static_cast<std::size_t>(peer)].said;
       made.requests.push_back(link_.send(peer, agreement_tag, next.data(), sizeof(block)));
     }
   }
@@ -139,6 +165,7 @@ template<link Link> class control {
       if (!into.under_way) into.under_way = link_.receive(into.peer, agreement_tag, into.buffer->data(), sizeof(block));
       if (!link_.test(*into.under_way)) return;
       into.under_way.reset();
+      ++neighbours_[static_cast<std::size_t>(into.peer)].heard;
       char const* from = into.buffer->data();
       std::size_t here = sizeof(block);
       if (!into.length) {
@@ -162,20 +189,24 @@ template<link Link> class control {
     if (!from.under_way || !link_.test(*from.under_way)) return;
     from.under_way.reset();
     from.gone = true;
-    if (static_cast<news>((*from.buffer)[0]) == news::stop && !stopped_)
+    auto const what = static_cast<news>((*from.buffer)[0]);
+    if (what == news::done) std::memcpy(&from.theirs, from.buffer->data() + 1, sizeof from.theirs);
+    if (what == news::stop && !stopped_)
       stopped_ = std::string(from.buffer->data() + 1, ::strnlen(from.buffer->data() + 1, sizeof(block) - 1));
   }
 
-  void tell(news what, std::string_view why) noexcept {
+  /// `write(peer, to)`: what there is to say of it.
+  void tell(news what, auto&& write) noexcept {
     try {
       has_stopped_ = has_stopped_ || what == news::stop;
       text_out out;
-      auto& told = *out.blocks.emplace_back(std::make_unique<block>());
-      told[0] = static_cast<char>(what);
-      std::memcpy(told.data() + 1, why.data(), std::min(why.size(), sizeof(block) - 2));
-      for (int peer = 0; peer < link_.size(); ++peer)
-        if (peer != link_.rank() && !is_gone(peer))
-          out.requests.push_back(link_.send(peer, news_tag, told.data(), sizeof(block)));
+      for (int peer = 0; peer < link_.size(); ++peer) {
+        if (peer == link_.rank() || is_gone(peer)) continue;
+        auto& told = *out.blocks.emplace_back(std::make_unique<block>());
+        told[0] = static_cast<char>(what);
+        write(peer, told.data() + 1);
+        out.requests.push_back(link_.send(peer, news_tag, told.data(), sizeof(block)));
+      }
       auto const is_through = [&] {
         bool all = true;
         for (auto& each : out.requests) all = link_.test(each) && all;

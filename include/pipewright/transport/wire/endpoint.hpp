@@ -17,6 +17,7 @@
 
 #include <pipewright/transport/sentences.hpp>
 #include <pipewright/transport/transport.hpp>
+#include <pipewright/transport/wire/channel.hpp>
 #include <pipewright/transport/wire/control.hpp>
 #include <pipewright/transport/wire/transfer.hpp>
 
@@ -62,7 +63,7 @@ template<link Link> class endpoint {
       mover_.join();
     }
     give_up_transfers();
-    control_.leave();
+    control_.leave([this](int peer) { return account_with(peer); });
   }
 
   int rank() const { return link_.rank(); }
@@ -166,41 +167,8 @@ template<link Link> class endpoint {
  private:
   using transfer = detail::transfer<Link>;
 
-  struct channel {
-    channel_key key{};
-    bool sends = false;
-    std::uint64_t first = 0;  // number of the first transfer that is not complete
-    std::deque<transfer> live;
-    std::vector<transfer> spare;
-    std::vector<std::unique_ptr<detail::spare_values>> pools;
+  using channel = detail::channel<Link>;
 
-    int peer() const { return sends ? key.destination : key.source; }
-    /// Two tags for each kind of traffic: frames, and what follows them.
-    int tag() const { return detail::control_tags + 2 * static_cast<int>(key.carries); }
-    std::uint64_t end() const { return first + live.size(); }
-    /// Whether the next transfer to come in has not even begun.
-    bool awaits_a_head() const {
-      for (auto const& each : live)
-        if (!each.is_through()) return !each.is_past_its_head();
-      return false;
-    }
-    transfer& append() {
-      if (spare.empty()) return live.emplace_back();
-      live.push_back(std::move(spare.back()));
-      spare.pop_back();
-      return live.back();
-    }
-    void drop_first() {
-      spare.push_back(std::move(live.front()));
-      live.pop_front();
-      ++first;
-    }
-    detail::spare_values& pool(message_type const& type) {
-      for (auto& each : pools)
-        if (&each->type() == &type) return *each;
-      return *pools.emplace_back(std::make_unique<detail::spare_values>(type));
-    }
-  };
   channel& at(int handle) { return *channels_[static_cast<std::size_t>(handle)]; }
 
   static clock::time_point limit_of(double deadline) {
@@ -264,10 +232,21 @@ template<link Link> class endpoint {
       advance(c);
       if (!c.sends) deliver(c, of.number);
       if (of.number < c.first) return true;
-      // What the other rank sent before it ended has met its receive by now.
-      if (control_.is_gone(c.peer()) && (c.sends || c.awaits_a_head())) fail_gone(of);
+      if (control_.is_gone(c.peer()) && of.number >= done_by_other(c) && (c.sends || c.awaits_a_head())) fail_gone(of);
     }
     return false;
+  }
+  /// How many of a channel's transfers the other rank, which is gone, has brought to their end.
+  std::uint64_t done_by_other(channel const& c) const {
+    auto const& theirs = control_.account_of(c.peer());
+    return (c.sends ? theirs.received : theirs.sent)[static_cast<std::size_t>(c.key.carries)];
+  }
+  detail::account account_with(int peer) const {
+    detail::account made;
+    for (auto const& c : channels_)
+      if (c->peer() == peer)
+        (c->sends ? made.sent : made.received)[static_cast<std::size_t>(c->key.carries)] = c->through();
+    return made;
   }
   /// Hands over what has come, in order, up to a transfer.
   void deliver(channel& c, std::uint64_t number) {

@@ -28,6 +28,14 @@ namespace pipewright::inline v0::gloo {
 
 namespace detail {
 
+/// Gloo's word on a fault, without its place in Gloo's source and without its advice.
+inline std::string plain(std::string text) {
+  if (text.starts_with('['))
+    if (auto const end = text.find("] "); end != text.npos) text.erase(0, end + 2);
+  if (auto const advice = text.find(". This is typically"); advice != text.npos) text.resize(advice);
+  return text;
+}
+
 /// One send or receive. Gloo's own can be waited for, but not asked: whoever waits says here what came of it.
 struct transfer {
   enum class state : char { under_way, complete, broken };
@@ -42,9 +50,9 @@ struct transfer {
       if (work->wait()) come_to = state::complete;
       else fault = "it was given up";
     } catch (c10::Error const& e) {
-      fault = e.what_without_backtrace();
+      fault = plain(e.what_without_backtrace());
     } catch (std::exception const& e) {
-      fault = e.what();
+      fault = plain(e.what());
     }
     is.store(come_to, std::memory_order_release);
     is.notify_all();
@@ -97,8 +105,8 @@ inline auto device(std::string const& meeting_at) {
 }  // namespace detail
 
 /// Bytes over Gloo, whose own thread moves them. Made and ended by all ranks together, with a store or a part of one that no
-/// other link has. Ends when all ranks have come to its end, or one has been stopped, or after `patience` seconds: a rank that
-/// closed its connections earlier would look to the others like one that died.
+/// other link has. Ends when all ranks have come to its end, or after `patience` seconds (one where ranks were stopped): a rank
+/// that closed its connections earlier would look to the others like one that died, before they hear why.
 class link {
  public:
   using request = std::shared_ptr<detail::transfer>;
@@ -120,7 +128,7 @@ class link {
   link(link const&) = delete;
   link& operator=(link const&) = delete;
   ~link() {
-    if (!is_stopped_) meet_at_the_end();
+    meet_at_the_end();
     lines_.clear();
   }
 
@@ -180,7 +188,7 @@ class link {
       store_->set("end/" + std::to_string(rank_), std::vector<std::uint8_t>{1});
       std::vector<std::string> all;
       for (int r = 0; r < size_; ++r) all.push_back("end/" + std::to_string(r));
-      store_->wait(all, std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * patience_)));
+      store_->wait(all, std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * (is_stopped_ ? 1 : patience_))));
     } catch (std::exception const&) {  // the store's rank has gone already, or one never came
     }
   }

@@ -1,0 +1,36 @@
+# cmake -D module=FindLibTorch.cmake's folder -D folder=DIR -P find.cmake: what FindLibTorch says where it finds none that will do.
+cmake_minimum_required(VERSION 3.25)
+list(PREPEND CMAKE_MODULE_PATH ${module})
+file(REMOVE_RECURSE ${folder})
+
+# expect(<sentence>): a search that must fail with it
+function(expect sentence)
+  unset(LibTorch_CONFIG_DIR CACHE)
+  find_package(LibTorch 2.0 QUIET MODULE)
+  string(FIND "${LibTorch_LACKS}" "${sentence}" at)
+  if(LibTorch_FOUND OR at EQUAL -1)
+    message(FATAL_ERROR "expected '${sentence}', found '${LibTorch_FOUND}': '${LibTorch_LACKS}'")
+  endif()
+endfunction()
+
+set(old ${folder}/old)
+file(WRITE ${old}/lib/libtorch_cpu.so "")
+file(WRITE ${old}/share/cmake/Torch/TorchConfig.cmake "message(FATAL_ERROR \"this must not be run\")\n")
+file(WRITE ${old}/include/torch/csrc/api/include/torch/version.h
+  "#define TORCH_VERSION_MAJOR 1\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 1\n#define TORCH_VERSION \"1.13.1\"\n")
+file(MAKE_DIRECTORY ${folder}/empty)
+set(LibTorch_PYTHON ${folder}/no-python CACHE FILEPATH "")
+set(CMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH FALSE)
+set(CMAKE_FIND_USE_CMAKE_SYSTEM_PATH FALSE)
+
+set(PIPEWRIGHT_TORCH_DIR ${folder}/empty)
+expect("PIPEWRIGHT_TORCH_DIR=${folder}/empty holds no lib/libtorch_cpu.so and include/torch")
+set(PIPEWRIGHT_TORCH_DIR ${old})
+expect("the LibTorch in ${old} is 1.13.1, and 2.0 or later is needed")
+unset(PIPEWRIGHT_TORCH_DIR)
+expect("no LibTorch found: pip install")
+set(CMAKE_PREFIX_PATH ${old})
+expect("the LibTorch in ${old} is 1.13.1, and 2.0 or later is needed")
+unset(CMAKE_PREFIX_PATH)
+set(PIPEWRIGHT_TORCH_ENVIRONMENT ${folder}/empty)
+expect("no LibTorch found")
