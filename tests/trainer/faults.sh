@@ -7,7 +7,6 @@ set -u
 trainer=$1
 transport=$2
 shift 2
-export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
 failed=0
 
