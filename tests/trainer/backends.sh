@@ -12,7 +12,7 @@ fail() {
   echo "FAILED $*"
   failed=1
 }
-losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]' | tr -dc '0-9.,e\n-'; }
+losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]' | sed 's/.*\[//; s/\]//'; }
 # alike LOSSES LOSSES: as many, each within a ten-thousandth, and falling
 alike() {
   awk -v a="$1" -v b="$2" 'BEGIN {
