@@ -65,7 +65,7 @@ fault() {
 place='rank [0-3], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+: .*rank [0-3]'
 launch=("$@")
 fault KILL 2 100
-fault STOP 1 100
+fault STOP 0 100
 place='rank [0-3](, stage|: ).*rank [0-3]' # it saves most of the time, where there is no micro-batch
 fault KILL 0 1
 fault STOP 3 1
