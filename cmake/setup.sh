@@ -21,6 +21,7 @@ need() {
     libfmt-dev) includes fmt/format.h && links fmt ;;
     libopenmpi-dev) command -v mpicxx ;;
     openmpi-bin) command -v mpiexec ;;
+    iproute2) command -v ip ;;
     libbenchmark-dev) includes benchmark/benchmark.h && links benchmark ;;
     libopenblas-dev) includes cblas.h && links openblas ;;
     *) echo "setup: no rule to look for '$1'" >&2; exit 2 ;;

@@ -26,10 +26,12 @@
 
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
-#include "train_gpt2/over_mpi.hpp"
+#include "train_gpt2/libtorch_half.hpp"
+#include "train_gpt2/processes.hpp"
 #include "train_gpt2/report.hpp"
 #include "train_gpt2/request.hpp"
 #include "train_gpt2/settings.hpp"
+#include "train_gpt2/start.hpp"
 #include "train_gpt2/training.hpp"
 
 namespace {
@@ -135,10 +137,17 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
       ->check(CLI::IsMember({"never", "except-last", "except_last", "always"}));
   app.add_option("--eval-every", r.evaluate_every, "Steps between looks at the held-out text; 0: at the end only")
       ->check(CLI::Range(0, 10'000'000));
+  app.add_option("--backend", r.backend, "Who computes: host (a BLAS), or libtorch (torch's modules)")
+      ->check(CLI::IsMember({"host", "libtorch"}));
   app.add_option(
          "--transport", r.transport,
-         "in-process: ranks are threads; mpi: ranks are the processes of mpirun -np P train_gpt2 --transport mpi ...")
-      ->check(CLI::IsMember({"in-process", "mpi"}));
+         "in-process: ranks are threads; mpi, gloo: they are the processes of a launcher, mpirun -np P train_gpt2 "
+         "--transport mpi or pipewright-run -n P train_gpt2 --transport gloo (or torchrun, srun, ...)")
+      ->check(CLI::IsMember({"in-process", "mpi", "gloo"}));
+  app.add_option("--rank", r.rank, "Which rank this process is, where no launcher says it (gloo)")
+      ->check(CLI::Range(0, 63));
+  app.add_option("--rendezvous", r.rendezvous,
+                 "HOST:PORT where the ranks meet, where no launcher says it (gloo); rank 0 listens there");
   app.add_option("--deadline", r.deadline, "Seconds that a rank waits for another before it gives up")
       ->check(between(0.001, 1e6));
   app.add_option("--trace", r.trace,
@@ -194,10 +203,11 @@ trainer::origin origin_of(trainer::request const& r, std::optional<pw::gpt2::sav
 
 void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> saved) {
   trainer::check(r);
-  if (r.transport == "mpi" && r.dry_run) throw pw::error("--dry-run runs nothing, so leave out --transport mpi");
-  static trainer::processes const all(r);  // MPI's, or this one alone; ended after main() has said what went wrong
+  if (r.transport != "in-process" && r.dry_run)
+    throw pw::error(fmt::format("--dry-run runs nothing, so leave out --transport {}", r.transport));
+  static auto const on = trainer::processes_of(r);  // ended after main() has said what went wrong
   bool const talks = !r.quiet && r.json != "-";
-  bool const speaks = all.rank() == 0;  // of several processes one
+  bool const speaks = on->rank() == 0;  // of several processes one
   auto const from = origin_of(r, std::move(saved));
   std::string_view const fresh_line = isatty(STDOUT_FILENO) == 1 ? "\r\033[K" : "";
   if (r.dry_run) {
@@ -210,27 +220,25 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   auto const data = trainer::load_data(r);
   // Refuses what cannot be planned or held before anything is timed.
   trainer::check_memory(trainer::plan_training(r, trainer::operations_of(r)));
-  auto const p = trainer::plan_training(r, trainer::measured_costs(r));
+  auto const* const half = r.backend == "libtorch" ? &trainer::load_libtorch_half("--backend libtorch") : nullptr;
+  auto const p = trainer::plan_training(r, half != nullptr ? half->measured_costs(r) : trainer::measured_costs(r));
   if (talks && speaks) {
     fmt::print("{}", trainer::describe(r, p));
     if (from.saved) fmt::print("goes on from {}\n", from.saved->folder().string());
   }
   std::fflush(stdout);
-  auto const o = trainer::train_by(
-      [&](auto& training) { return all.run(training, r, p); }, r, p, data,
-      [&](int step, double loss, double tokens_per_second, std::optional<double> held_out) {
-        if (!talks) return false;
-        bool const tells = step == from.steps() + 1 || step % 10 == 0 || held_out;
-        if (tells)
-          fmt::print(
-              "{}step {:>5}  loss {:.4f}  {:.0f} tokens/s{}\n", fresh_line, step, loss, tokens_per_second,
-              held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
-        else if (!fresh_line.empty())
-          fmt::print("{}step {} of {}, loss {:.4f}", fresh_line, step, r.steps, loss);  // until the next line
-        std::fflush(stdout);
-        return tells;
-      },
-      from);
+  auto const tell = [&](int step, double loss, double tokens_per_second, std::optional<double> held_out) {
+    if (!talks) return false;
+    bool const tells = step == from.steps() + 1 || step % 10 == 0 || held_out;
+    if (tells)
+      fmt::print("{}step {:>5}  loss {:.4f}  {:.0f} tokens/s{}\n", fresh_line, step, loss, tokens_per_second,
+                 held_out ? fmt::format("  held out {:.4f}, perplexity {:.1f}", *held_out, std::exp(*held_out)) : "");
+    else if (!fresh_line.empty())
+      fmt::print("{}step {} of {}, loss {:.4f}", fresh_line, step, r.steps, loss);  // until the next line
+    std::fflush(stdout);
+    return tells;
+  };
+  auto const o = half != nullptr ? half->train(*on, r, p, data, tell, from) : trainer::train(*on, r, p, data, tell, from);
   if (!speaks) return;
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, data.code, o.weights).go_on(prompt, r.sample) : "";

@@ -10,6 +10,8 @@
 #include <numeric>
 #include <vector>
 
+#include <boost/hana/integral_constant.hpp>
+#include <boost/hana/tuple.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -128,9 +130,9 @@ inline double thread_seconds() {
 }
 
 /// Every layer's cost in milliseconds on this machine, at the pace that was asked for: one micro-batch through the
-/// embedding, a block and the head, the fastest of a few. No pipeline runs.
-inline std::vector<layer_cost> measured_costs(request const& r) {
-  using backend = gpt2::host_backend;
+/// embedding, a block and the head of a model, the fastest of a few. No pipeline runs.
+inline std::vector<layer_cost> measured_costs_of(request const& r, auto const& model) {
+  using namespace boost::hana::literals;
   pw::stage_context context{.seed = r.seed};
   gpt2::token_batch tokens{{r.sequences, r.sequence_length()}, {}};
   for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % 256);
@@ -140,12 +142,12 @@ inline std::vector<layer_cost> measured_costs(request const& r) {
     run();
     best = std::min(best, 1e3 * r.pace * (thread_seconds() - begin));
   };
-  auto measure = [&](auto stage, auto&& forward, auto&& backward_input, auto&& backward_weight) {
+  auto measure = [&]<class Stage>(Stage stage, auto&& forward, auto&& backward_input, auto&& backward_weight) {
     layer_cost best{1e9, 1e9, 1e9};
-    typename decltype(stage)::weights weights;
+    typename Stage::weights weights;
     stage.initialize(context, weights);
     auto gradients = weights;
-    typename decltype(stage)::saved saved;
+    typename Stage::saved saved;
     double const until = thread_seconds() + 0.2;
     for (int tries = 0; tries < 2 || (tries < 10 && thread_seconds() < until); ++tries) {
       time(best.forward, [&] { forward(stage, weights, saved); });
@@ -154,17 +156,17 @@ inline std::vector<layer_cost> measured_costs(request const& r) {
     }
     return best;
   };
-  gpt2::activations<backend> x, y, dy, dx;
+  typename decltype(model[1_c].make(0))::input x, y, dy, dx;
   auto const first = measure(
-      gpt2::embedding<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
+      model[0_c](), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
       [](auto&, auto&, auto&) {},
       [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, x, g); });
   auto const last = measure(
-      gpt2::head<backend>(r.model), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
+      model[2_c](), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
       [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy); },
       [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, g); });
   auto const block = measure(
-      gpt2::block<backend>(r.model, 0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
+      model[1_c].make(0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
       [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy, dx); },
       [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, dy, g); });
   std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
@@ -172,6 +174,8 @@ inline std::vector<layer_cost> measured_costs(request const& r) {
   costs.back() = last;
   return costs;
 }
+/// Those of the host's GPT-2.
+inline std::vector<layer_cost> measured_costs(request const& r) { return measured_costs_of(r, gpt2::model(r.model)); }
 
 /// The layers' costs as a simulation wants them, by stage.
 inline pw::costs<double> stage_costs(std::vector<layer_cost> const& layers, std::vector<int> const& sizes) {

@@ -104,7 +104,7 @@ inline void run_demo(demo_request const& d) {
     }
     if (runs.empty()) say("\n" + describe(r, p) + "\n");
     say(fmt::format("{:<12} {} steps ...", schedule, r.steps));
-    auto o = train(r, p, data, [](int, double, double, std::optional<double>) { return false; });
+    auto o = train(threads(), r, p, data, [](int, double, double, std::optional<double>) { return false; });
     say(fmt::format(" loss {:.3f} -> {:.3f}, {:.1f} ms a step\n", o.losses.front(), o.losses.back(),
                     1e3 * o.step_seconds));
     for (auto* kind : {"predicted", "measured"}) {
@@ -143,7 +143,7 @@ inline void run_demo(demo_request const& d) {
     r.micro_batches = m;
     r.steps = m <= 8 ? 6 : 3;
     auto const p = plan_training(r, costs);
-    auto const o = train(r, p, data, [](int, double, double, std::optional<double>) { return false; });
+    auto const o = train(threads(), r, p, data, [](int, double, double, std::optional<double>) { return false; });
     double const formula = static_cast<double>(r.ranks - 1) / (m + r.ranks - 1);
     say(fmt::format("{:>5}{:>12}{:>12}{:>12}\n", m, percent(formula), percent(p.bubble), percent(o.bubble_measured)));
     sweep.push_back({{"micro_batches", m},

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,7 +58,9 @@ struct request {
   int sample = 120;        ///< tokens of text at the end
   double pace = 1;
   double deadline = 60;  ///< seconds a rank waits for another
-  std::string transport = "in-process";
+  std::string transport = "in-process", backend = "host";
+  std::optional<int> rank{};  ///< that this process is; else a launcher's environment says it
+  std::string rendezvous{};   ///< host:port, where ranks meet; else a launcher's environment says it
   std::string trace, json;
   bool dry_run = false;
   bool quiet = false;

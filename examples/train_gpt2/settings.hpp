@@ -30,7 +30,7 @@ inline constexpr std::string_view fixed_options[]{"--tied",      "--optimizer", 
 /// Options that stay as they were where nothing else is said.
 inline constexpr std::string_view kept_options[]{
     "--data",         "--tokenizer", "--steps",          "--learning-rate", "--rate-shape", "--warm-up", "--momentum",
-    "--weight-decay", "--clip",      "--clip-per-stage", "--recompute",     "--schedule",   "--ranks"};
+    "--weight-decay", "--clip",      "--clip-per-stage", "--recompute",     "--schedule",   "--ranks",   "--backend"};
 /// The same, as long as schedule and ranks stay.
 inline constexpr std::string_view cut_options[]{"--chunks", "--group", "--balance"};
 

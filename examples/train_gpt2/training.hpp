@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training: a plan, a cut, a thread a rank, and what came of it.
+// One training: a plan, a cut, a part for each rank, and what came of it.
 #pragma once
 
 #include <chrono>
@@ -23,15 +23,15 @@
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/stage/balance.hpp>
 #include <pipewright/trace/recorder.hpp>
-#include <pipewright/transport/in_process.hpp>
 
 #include "cut.hpp"
 #include "data.hpp"
 #include "meter.hpp"
 #include "optimizer.hpp"
+#include "processes.hpp"
 #include "request.hpp"
 #include "sample.hpp"
-#include "told_to_end.hpp"
+#include "share.hpp"
 
 namespace trainer {
 
@@ -45,12 +45,6 @@ struct prospect {
   std::vector<std::size_t> activation_bytes, weight_bytes, sent_bytes;  ///< by rank; sent in a step
   double bubble = 0;
   pw::trace timeline;  ///< as predicted
-};
-
-struct held_out_loss {
-  int step;
-  double loss;
-  double perplexity() const { return std::exp(loss); }
 };
 
 /// What a training has brought.
@@ -211,17 +205,6 @@ struct origin {
   int steps() const { return saved ? static_cast<int>(saved->record().steps) : 0; }
 };
 
-/// What one rank brings to an outcome.
-struct share {
-  std::vector<double> losses;  ///< where the rank runs the loss stage
-  std::vector<held_out_loss> held_out;
-  double step_seconds = 0, tokens_per_second = 0;
-  std::size_t activation_bytes = 0, weight_bytes = 0, sent_bytes = 0;
-  std::vector<pw::timed_action> actions;
-  std::vector<stretch> stretches;
-  named_weights weights;
-};
-
 /// All ranks' shares together.
 inline outcome joined(pw::plan_view plan, std::vector<share> shares) {
   outcome all;
@@ -255,18 +238,8 @@ template<class Set> class training {
   training(request const& r, prospect const& p, data_set const& data, Set set, progress_line report, origin const& from)
       : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, from_{from} {}
 
-  /// On threads of this process.
-  outcome run() {
-    std::vector<share> shares(static_cast<std::size_t>(r_.ranks));
-    pw::in_process::run(
-        p_.plan,
-        [&](pw::in_process::endpoint& here) { shares[static_cast<std::size_t>(here.rank())] = run_rank(here); },
-        {.mode = pw::in_process::buffered, .deadline = r_.deadline});
-    return joined(plan(), std::move(shares));
-  }
-
   /// One rank's part, over any transport.
-  share run_rank(pw::transport auto& here) {
+  share run_rank(endpoint& here) {
     share result;
     int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
     meter seen(r_.pace);
@@ -318,7 +291,7 @@ template<class Set> class training {
         }
       }
       if (saves) save(pipeline, here, batches.cursor());
-      if (detail::told_to_end)
+      if (here.is_told_to_end())
         throw pw::error(fmt::format("rank {} was told to end (SIGTERM) after step {}", here.rank(), step + 1));
       aside += clock::now() - paused;
       lap += clock::now() - paused;
@@ -359,7 +332,7 @@ template<class Set> class training {
     });
   }
 
-  void save(auto& pipeline, pw::transport auto& here, std::int64_t cursor) {
+  void save(auto& pipeline, endpoint& here, std::int64_t cursor) {
     gpt2::save_training(r_.save, {.sizes = r_.model, .tied = r_.tied, .end_of_text = data_.end_of_text(r_)},
                         {.cursor = cursor, .settings = r_.settings}, pipeline, here, r_.keep);
   }
@@ -387,16 +360,17 @@ template<class Set> class training {
 
 }  // namespace detail
 
-/// Trains as planned: `run(training)` gives the outcome.
-inline outcome train_by(auto&& run_it, request const& r, prospect const& p, data_set const& data, progress_line report,
-                        origin const& from) {
+/// Trains as planned, on the ranks of `on`, the layers that `model` is the recipe of. The outcome, on rank 0 whole, on others
+/// empty.
+inline outcome train_layers(auto model, processes const& on, request const& r, prospect const& p, data_set const& data,
+                            progress_line report, origin const& from) {
   check_memory(p);
   auto const run = [&](auto set) {
     detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), from);
-    return run_it(training);
+    auto shares = on.run(r, p.plan.view(), [&](endpoint& here) { return training.run_rank(here); });
+    return shares.empty() ? outcome{} : joined(p.plan.view(), std::move(shares));
   };
-  auto stages =
-      pw::balance(gpt2::model(r.model, r.counts_tokens() ? gpt2::token_loss::sum : gpt2::token_loss::mean), p.sizes);
+  auto stages = pw::balance(std::move(model), p.sizes);
   switch (r.recompute) {
     case pw::recompute_mode::never: return run(std::move(stages));
     case pw::recompute_mode::except_last:
@@ -406,9 +380,14 @@ inline outcome train_by(auto&& run_it, request const& r, prospect const& p, data
   return run(pw::recompute_each<pw::recompute_mode::always>(std::move(stages)));
 }
 
-/// The same with threads for ranks.
-inline outcome train(request const& r, prospect const& p, data_set const& data, progress_line report) {
-  return train_by([](auto& training) { return training.run(); }, r, p, data, std::move(report), {});
+inline gpt2::token_loss loss_of(request const& r) {
+  return r.counts_tokens() ? gpt2::token_loss::sum : gpt2::token_loss::mean;
+}
+
+/// The same of the host's GPT-2.
+inline outcome train(processes const& on, request const& r, prospect const& p, data_set const& data,
+                     progress_line report, origin const& from = {}) {
+  return train_layers(gpt2::model(r.model, loss_of(r)), on, r, p, data, std::move(report), from);
 }
 
 }  // namespace trainer

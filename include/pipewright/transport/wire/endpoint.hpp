@@ -90,7 +90,7 @@ template<link Link> class endpoint {
     if (c.sends) throw error(wrong_way(c, "post"));
     transfer& made = c.append();
     made.await(c.pool(*slot.type), slot);
-    advance(c);
+    or_say_where([&] { advance(c); });
     work_.notify_one();
     return {handle, c.end() - 1};
   }
@@ -101,8 +101,10 @@ template<link Link> class endpoint {
     throw_if_aborted();
     channel& c = at(handle);
     if (!c.sends) throw error(wrong_way(c, "send"));
-    c.append().start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value);
-    advance(c);
+    or_say_where([&] {
+      c.append().start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value);
+      advance(c);
+    });
     work_.notify_one();
     return {handle, c.end() - 1};
   }
@@ -110,14 +112,14 @@ template<link Link> class endpoint {
   /// Whether the transfer is complete. Throws after an abort, and where the other rank has ended without its part.
   bool poll(ticket of) {
     std::lock_guard const lock(mutex_);
-    return is_complete(of);
+    return or_say_where([&] { return is_complete(of); });
   }
   /// Waits until the transfer is complete. Throws like poll, and by the deadline.
   void wait(ticket of) {
     auto const limit = limit_of(how_.deadline);
     for (pause_ = {};; rest()) {
       std::lock_guard const lock(mutex_);
-      if (is_complete(of)) return;
+      if (or_say_where([&] { return is_complete(of); })) return;
       if (is_told_to_end()) fail_ended(of);
       if (clock::now() > limit) fail_late(of);
     }
@@ -128,7 +130,7 @@ template<link Link> class endpoint {
   void progress() {
     std::lock_guard const lock(mutex_);
     throw_if_aborted();
-    move();
+    or_say_where([&] { move(); });
   }
 
   /// Throws on every rank, naming who said what, unless all ranks call it with one text; and by the deadline.
@@ -137,9 +139,9 @@ template<link Link> class endpoint {
     throw_if_aborted();
     // Others wait a little longer than rank 0, who knows whom all wait for.
     auto const limit = limit_of(rank() == 0 ? how_.deadline : how_.deadline * 1.25 + 0.1);
-    control_.say(digest);
+    or_say_where([&] { control_.say(digest); });
     for (pause_ = {};;) {
-      move();
+      or_say_where([&] { move(); });
       throw_if_aborted();
       if (auto const verdict = control_.verdict()) {
         if (!verdict->empty()) fail(*verdict, -1);
@@ -330,6 +332,16 @@ template<link Link> class endpoint {
     throw error(reason_);
   }
   [[noreturn]] void fail(std::string const& why) { fail(why, rank()); }
+
+  /// What a link cannot do stops all ranks, and says where this one was. Of the owner's thread only, which locates.
+  auto or_say_where(auto&& work) {
+    try {
+      return work();
+    } catch (std::exception const& e) {
+      if (stopped_by_.has_value()) throw;
+      fail(located() + (where_ ? " " : ": ") + e.what());
+    }
+  }
 
   // ---- sentences ---------------------------------------------------------------------------------------------------
   void check(channel_key key) const {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <map>
 #include <memory>
@@ -21,6 +21,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include <pipewright/error.hpp>
+#include <pipewright/gloo/device.hpp>
 #include <pipewright/gloo/store.hpp>
 #include <pipewright/transport/wire/endpoint.hpp>
 
@@ -36,18 +37,20 @@ inline std::string plain(std::string text) {
   return text;
 }
 
-/// One send or receive. Gloo's own can be waited for, but not asked: whoever waits says here what came of it.
+/// One send or receive. Gloo's own can be waited for, but not asked: whoever waits says here what came of it. It waits for
+/// longer than any deadline, which is the endpoint's.
 struct transfer {
   enum class state : char { under_way, complete, broken };
 
-  c10::intrusive_ptr<c10d::Work> work;
+  int peer;
+  c10::intrusive_ptr<c10d::Work> work{};
   std::atomic<state> is = state::under_way;
   std::string fault{};  ///< once it is broken
 
   void wait() noexcept {
     auto come_to = state::broken;
     try {
-      if (work->wait()) come_to = state::complete;
+      if (work->wait(std::chrono::hours(24 * 10))) come_to = state::complete;
       else fault = "it was given up";
     } catch (c10::Error const& e) {
       fault = plain(e.what_without_backtrace());
@@ -92,21 +95,11 @@ class line {
   std::jthread thread_;
 };
 
-/// The network device: that of GLOO_SOCKET_IFNAME, as PyTorch has it; the loopback where ranks meet there; else the host's.
-inline auto device(std::string const& meeting_at) {
-  using group = c10d::ProcessGroupGloo;
-  if (char const* const name = std::getenv("GLOO_SOCKET_IFNAME"); name != nullptr && *name != '\0')
-    return group::createDeviceForInterface(name);
-  if (meeting_at.empty() || meeting_at == "localhost" || meeting_at.starts_with("127."))
-    return group::createDeviceForHostname("127.0.0.1");
-  return group::createDefaultDevice();
-}
-
 }  // namespace detail
 
 /// Bytes over Gloo, whose own thread moves them. Made and ended by all ranks together, with a store or a part of one that no
-/// other link has. Ends when all ranks have come to its end, or after `patience` seconds (one where ranks were stopped): a rank
-/// that closed its connections earlier would look to the others like one that died, before they hear why.
+/// other link has. Ends when all ranks that are left have come to its end, or after `patience` seconds (one where ranks were
+/// stopped): a rank that closed its connections earlier would look to the others like one that died, before they hear why.
 class link {
  public:
   using request = std::shared_ptr<detail::transfer>;
@@ -117,7 +110,7 @@ class link {
     try {
       auto const options = c10d::ProcessGroupGloo::Options::create();
       options->devices.push_back(detail::device(meeting_at));
-      options->timeout = std::chrono::hours(24 * 10);  // deadlines are the endpoint's
+      options->timeout = store_->getTimeout();  // for coming together
       group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, rank, size, options);
     } catch (c10::Error const& fault) {
       fail(fault.what_without_backtrace());
@@ -148,7 +141,7 @@ class link {
       case complete: return true;
       case broken: break;
     }
-    throw error("pipewright: a connection broke: " + of->fault);
+    fail_broken(of->peer, of->fault);
   }
   void note_stop() noexcept { is_stopped_ = true; }
 
@@ -169,34 +162,56 @@ class link {
     throw error("rank " + std::to_string(rank_) + " does not come together with the others over Gloo: " + why);
   }
 
+  [[noreturn]] static void fail_broken(int peer, std::string const& why) {
+    throw error("the connection with rank " + std::to_string(peer) + " broke: " + why);
+  }
+
   request start(int peer, int tag, bool is_send, void* at, std::size_t bytes) {
-    auto made = std::make_shared<detail::transfer>();
+    auto made = std::make_shared<detail::transfer>(peer);
     std::vector<at::Tensor> one{at::from_blob(at, {static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte))};
     try {
       made->work = is_send ? group_->send(one, peer, tag) : group_->recv(one, peer, tag);
     } catch (c10::Error const& fault) {
-      throw error(std::string("pipewright: a connection broke: ") + fault.what_without_backtrace());
+      fail_broken(peer, detail::plain(fault.what_without_backtrace()));
     } catch (std::exception const& fault) {
-      throw error(std::string("pipewright: a connection broke: ") + fault.what());
+      fail_broken(peer, detail::plain(fault.what()));
     }
     lines_[{peer, tag, is_send}].push(made);
     return made;
   }
 
+  /// By messages, not through the store: that of a host which is cut off, or of a rank that is stopped, would be waited for
+  /// for ever.
   void meet_at_the_end() noexcept {
     try {
-      store_->set("end/" + std::to_string(rank_), std::vector<std::uint8_t>{1});
-      std::vector<std::string> all;
-      for (int r = 0; r < size_; ++r) all.push_back("end/" + std::to_string(r));
-      store_->wait(all, std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * (is_stopped_ ? 1 : patience_))));
-    } catch (std::exception const&) {  // the store's rank has gone already, or one never came
+      ends_.resize(2 * static_cast<std::size_t>(size_));
+      std::vector<request> under_way;
+      for (int peer = 0; peer < size_; ++peer) {
+        if (peer == rank_) continue;
+        try {
+          for (bool const is_send : {true, false})
+            under_way.push_back(start(peer, end_tag, is_send, &ends_[2 * static_cast<std::size_t>(peer) + is_send], 1));
+        } catch (error const&) {  // it has gone
+        }
+      }
+      auto const limit = std::chrono::steady_clock::now() + std::chrono::duration<double>(is_stopped_ ? 1 : patience_);
+      auto const is_over = [](request const& each) {
+        return each->is.load(std::memory_order_acquire) != detail::transfer::state::under_way;
+      };
+      while (!std::ranges::all_of(under_way, is_over) && std::chrono::steady_clock::now() < limit)
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      for (auto& each : under_way) cancel(each);
+    } catch (std::exception const&) {  // there is no memory to wait
     }
   }
+
+  static constexpr int end_tag = 16;  // above the endpoint's
 
   store store_;
   int rank_, size_;
   double patience_;
   bool is_stopped_ = false;
+  std::vector<char> ends_{};  // what is said and heard at the end
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::map<std::tuple<int, int, bool>, detail::line> lines_;
 };

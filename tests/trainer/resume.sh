@@ -6,7 +6,6 @@
 set -u
 trainer=$1
 shift
-export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]'; }

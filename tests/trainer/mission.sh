@@ -1,18 +1,28 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The README's commands that fine-tune GPT-2 on SQuAD, with a toy model and toy contexts: over processes of mpirun, over
-# threads of one process of pipewright-run, and on one rank without a pipeline. All come to the same checkpoints.
-#   mission.sh SOURCE PROGRAMS MPIEXEC...
+# The README's commands that fine-tune GPT-2 on SQuAD, with a toy model and toy contexts: over processes of a launcher, over
+# threads of one process, and on one rank without a pipeline. All come to the same checkpoints.
+#   mission.sh SOURCE PROGRAMS TRANSPORT BACKEND LAUNCHER... (as far as the number of processes)
 set -u
 source=$1
 programs=$2
-shift 2
-launch=("$@")
-export OPENBLAS_NUM_THREADS=1 PATH="$programs:$PATH"
+transport=$3
+backend=$4
+shift 4
+launcher=("$@")
+export PATH="$programs:$PATH"
+if [ "${launcher[0]}" = torchrun ]; then
+  python=${PIPEWRIGHT_PYTHON:-python3}
+  if ! "$python" -c 'import torch.distributed.run' >/dev/null 2>&1; then
+    echo "SKIPPED: $python cannot import torch, whose torchrun this is about; install it, or set PIPEWRIGHT_PYTHON to one that can"
+    exit 0
+  fi
+  launcher=("$python" -m torch.distributed.run "${launcher[@]:1}")
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-mpirun() { timeout 100 "${launch[@]}" "$@"; }
+launch() { timeout 200 "${launcher[@]}" "$@"; }
 failed=0
 fail() {
   echo "FAILED $*"
@@ -51,9 +61,9 @@ run() {
     [ -f "$1/$each/config.json" ] || fail "$1 did not save $each"
   done
 }
-run processes "set -e; $commands"
-run threads "set -e; $(sed 's/^mpirun -np [0-9]* train_gpt2 --transport mpi/pipewright-run -n 1 train_gpt2/' <<<"$commands")"
-run alone "set -e; $(sed -E 's/^mpirun -np [0-9]* train_gpt2 --transport mpi/train_gpt2/; s/--ranks [0-9]( --schedule [a-z]+ --balance [^ ]+)?/--ranks 1 --schedule sequential/' <<<"$commands")"
+run processes "set -e; $(sed -E "s/^mpirun -np ([0-9]+) train_gpt2 --transport mpi/launch \\1 train_gpt2 --transport $transport --backend $backend/" <<<"$commands")"
+run threads "set -e; $(sed -E "s/^mpirun -np [0-9]+ train_gpt2 --transport mpi/train_gpt2 --backend $backend/" <<<"$commands")"
+run alone "set -e; $(sed -E "s/^mpirun -np [0-9]+ train_gpt2 --transport mpi/train_gpt2 --backend $backend/; s/--ranks [0-9]( --schedule [a-z]+ --balance [^ ]+)?/--ranks 1 --schedule sequential/" <<<"$commands")"
 diff -r processes threads || fail "processes and threads differ"
 diff -r -x training.json processes alone || fail "a pipeline and one rank differ"
 exit $failed

@@ -7,7 +7,6 @@ set -u
 trainer=$1
 transport=$2
 shift 2
-export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
 failed=0
 
@@ -66,7 +65,7 @@ fault() {
 place='rank [0-3], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+: .*rank [0-3]'
 launch=("$@")
 fault KILL 2 100
-fault STOP 1 100
+fault STOP 0 100
 place='rank [0-3](, stage|: ).*rank [0-3]' # it saves most of the time, where there is no micro-batch
 fault KILL 0 1
 fault STOP 3 1

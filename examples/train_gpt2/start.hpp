@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The processes that a command line asks for.
+#pragma once
+
+#include <charconv>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include <pipewright/error.hpp>
+#include <pipewright/launch/launch.hpp>
+
+#include "libtorch_half.hpp"
+#include "processes.hpp"
+#include "request.hpp"
+
+#ifdef TRAINER_HAS_MPI
+#include "over_mpi.hpp"
+#endif
+
+namespace trainer {
+
+namespace detail {
+
+/// Which process this is, as the options say, or else a launcher.
+inline pw::launch::place place_of(request const& r) {
+  pw::launch::arguments given;
+  if (r.rank) {
+    given.rank = *r.rank;
+    given.size = r.ranks;
+  }
+  if (!r.rendezvous.empty()) {
+    auto const colon = r.rendezvous.rfind(':');
+    auto const digits =
+        colon == std::string::npos ? std::string_view() : std::string_view(r.rendezvous).substr(colon + 1);
+    int port = 0;
+    auto const [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+    if (code != std::errc{} || end != digits.data() + digits.size() || colon == 0)
+      throw pw::error(fmt::format("--rendezvous {} is no HOST:PORT, as in localhost:29500", r.rendezvous));
+    given.address = r.rendezvous.substr(0, colon);
+    given.port = port;
+  }
+  auto here = pw::launch::find_place(given);
+  if (here.size != r.ranks)
+    throw pw::error(
+        fmt::format("{} process{} started, but --ranks is {}; start as many: pipewright-run -n {} "
+                    "train_gpt2 --transport gloo ...",
+                    here.size, here.size == 1 ? " was" : "es were", r.ranks, r.ranks));
+  return here;
+}
+
+}  // namespace detail
+
+/// Joins them; throws where that cannot be. Whoever says what went wrong does so before their end.
+inline std::unique_ptr<processes const> processes_of(request const& r) {
+  if (r.transport != "gloo" && (r.rank || !r.rendezvous.empty()))
+    throw pw::error("--rank and --rendezvous are for --transport gloo; mpirun says it of its own");
+  if (r.transport == "mpi") {
+#ifdef TRAINER_HAS_MPI
+    return std::make_unique<mpi_processes>(r);
+#else
+    throw pw::error("this train_gpt2 was built without MPI; install it (Debian: libopenmpi-dev) and build again");
+#endif
+  }
+  if (r.transport == "gloo") {
+    auto here = detail::place_of(r);
+    return load_libtorch_half("--transport gloo").over_gloo(std::move(here));
+  }
+  return std::make_unique<threads>();
+}
+
+}  // namespace trainer
