@@ -11,8 +11,7 @@
 
 namespace benchmarks {
 
-/// Prints {"rank", "seconds" of each step, "actions" of this rank in a step: each an F or a B}.
-
+/// Prints, on rank 0, {"rank", "seconds" of each step, "actions" of a rank in a step: each an F or a B}.
 void time_steps(auto& here, command_line const& given, auto const& stages_of, auto const& batch) {
   auto const schedule = given.text("schedule");
   pw::shape const shape{.ranks = here.size(),
@@ -26,6 +25,7 @@ void time_steps(auto& here, command_line const& given, auto const& stages_of, au
     training.step(batch);
     taken.push_back(seconds() - start);
   }
+  if (here.rank() > 0) return;
   std::printf(R"({"rank": %d, "seconds": %s, "actions": %d})"
               "\n",
               here.rank(), json(taken).c_str(), 2 * shape.micro_batches * shape.chunks);
