@@ -270,6 +270,12 @@ def write(path, text):
             raise
 
 
+def default_page(of=""):
+    name = re.sub(r"\((R|TM)\)|@.*|\b(CPU|Processor|\d+-Core)\b", " ", processor())
+    short = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+    return HERE / "results" / f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}-{short}{of}.md"
+
+
 def options_of():
     parser = argparse.ArgumentParser(prog="tests/benchmarks/run", add_help=False)
     parser.add_argument("--page")
@@ -284,9 +290,7 @@ def options_of():
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark '{name}'; choose of {', '.join(BENCHMARKS)}")
     if options.page is None and not options.quick and set(options.only) == set(BENCHMARKS):
-        name = re.sub(r"\((R|TM)\)|@.*|\b(CPU|Processor|\d+-Core)\b", " ", processor())
-        short = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
-        options.page = HERE / "results" / f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}-{short}.md"
+        options.page = default_page()
     return options
 
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <exception>
 #include <functional>
@@ -102,7 +103,9 @@ template<link Link> class endpoint {
     channel& c = at(handle);
     if (!c.sends) throw error(wrong_way(c, "send"));
     or_say_where([&] {
-      c.append().start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value);
+      transfer& made = c.append();
+      made.start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value, c.room);
+      c.room = made.room_for_next();
       advance(c);
     });
     work_.notify_one();
@@ -184,7 +187,7 @@ template<link Link> class endpoint {
   void advance(channel& c) {
     if (c.sends) {
       for (auto& each : c.live) {
-        if (!each.is_through() && !each.advance(link_, c.peer(), c.tag(), true, [](auto&&) {})) break;
+        if (!each.is_through() && !each.advance(link_, c.peer(), c.tag(), true, 0, [](auto&&) {})) break;
       }
       while (!c.live.empty() && c.live.front().is_through()) {
         c.live.front().finish();
@@ -196,10 +199,11 @@ template<link Link> class endpoint {
     std::uint64_t number = c.first;
     for (auto& each : c.live) {
       if (!each.is_through())
-        each.advance(link_, c.peer(), c.tag(), may_begin,
+        each.advance(link_, c.peer(), c.tag(), may_begin, c.room,
                      [&](std::string const& sent) { fail_type(c, number, each, sent); });
       may_begin = may_begin && each.is_past_its_head();
       if (!may_begin) break;
+      c.room = each.room_for_next();
       ++number;
     }
   }
@@ -280,8 +284,14 @@ template<link Link> class endpoint {
   }
   void stop_here(std::string_view why) noexcept { stop(why, rank()); }
 
-  /// Between two looks: first at once, then leaving the core to others, then longer and longer.
+  /// Between two looks: until there is news, where the link says so; else first at once, then leaving the core to others, then
+  /// longer and longer.
   void rest() {
+    if constexpr (requires { link_.await_news(pause_.seen, 0.01); }) {
+      pause_.seen = link_.await_news(pause_.seen, 0.01);
+      polls_ |= 15;  // it may be of other ranks
+      return;
+    }
     if (++pause_.looks < 200) return;
     if (pause_.looks < 400) return std::this_thread::yield();
     pause_.nap = std::min(pause_.nap * 2, std::chrono::microseconds(200));
@@ -383,6 +393,7 @@ template<link Link> class endpoint {
 
   struct pause {
     int looks = 0;
+    std::uint64_t seen = 0;
     std::chrono::microseconds nap{5};
   };
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -12,8 +14,8 @@
 
 namespace pipewright::inline v0::wire::detail {
 
-/// What goes ahead of every value: its type and shape, and the value itself where it is small. Of one size, so that its
-/// receive can be posted before anything is known.
+/// What goes ahead of every value: its type and shape, and the value itself where there is room. How much there is both ends
+/// know before (see room_for_next), so that a receive can be posted before anything is known of the value.
 class frame {
   struct head {
     std::uint64_t type;     // a hash of its name
@@ -25,11 +27,17 @@ class frame {
   };
 
  public:
-  static constexpr std::size_t bytes = 1024;
+  /// The room of a channel's first frame, and of each after a value that is too large for frames.
+  static constexpr std::size_t least_room = 1024;
+
+  /// For what comes in.
+  void make_room(std::size_t room) { data_.resize(room); }
   std::byte* data() { return data_.data(); }
+  std::size_t bytes() const { return data_.size(); }
 
   /// Writes a value's frame. `numbers` is room for its shape.
-  void write(message_type const& type, void* value, std::vector<std::int64_t>& numbers) {
+  void write(message_type const& type, void* value, std::vector<std::int64_t>& numbers, std::size_t room) {
+    make_room(room);
     numbers.clear();
     type.append_shape(value, numbers);
     head h{hash_of(type.name),
@@ -42,11 +50,11 @@ class frame {
     std::memcpy(data() + at, type.name.data(), h.letters);
     at += h.letters;
     std::size_t const shape = numbers.size() * sizeof(std::int64_t);
-    h.numbers_follow = at + shape > bytes;
+    h.numbers_follow = at + shape > room;
     if (!h.numbers_follow) {
       if (shape > 0) std::memcpy(data() + at, numbers.data(), shape);
       at += shape;
-      h.payload_inside = at + h.payload <= bytes;
+      h.payload_inside = at + h.payload <= room;
     }
     std::memcpy(data(), &h, sizeof h);
     if (h.payload_inside) copy_payload(type, value, at, true);
@@ -60,6 +68,13 @@ class frame {
   bool numbers_follow() const { return read().numbers_follow; }
   bool payload_inside() const { return read().payload_inside; }
   std::size_t payload() const { return read().payload; }
+  /// What this frame would have needed, or the least room if that is more than `most`: values of a channel are mostly alike.
+  std::size_t room_for_next(std::size_t most) const {
+    head const h = read();
+    std::size_t const shape = h.letters + h.numbers * sizeof(std::int64_t);
+    bool const fits = h.payload <= most && sizeof h + shape + h.payload <= most;
+    return std::max(least_room, fits ? sizeof h + shape + h.payload : 0);
+  }
   /// Resizes `numbers` to the shape's, and fills it where it is here.
   void take_numbers(std::vector<std::int64_t>& numbers) const {
     head const h = read();
@@ -101,7 +116,7 @@ class frame {
         &c);
   }
 
-  alignas(8) std::array<std::byte, bytes> data_{};
+  std::vector<std::byte> data_ = std::vector<std::byte>(least_room);
 };
 
 }  // namespace pipewright::inline v0::wire::detail

@@ -13,7 +13,10 @@ namespace pipewright::inline v0::wire {
 /// wants_a_thread(), whether bytes move only while somebody calls test, and calls from another thread are allowed.
 /// Promises: for one peer and tag the k-th send meets the k-th receive, which asks for as many bytes. Failures are
 /// pipewright::error.
-/// Not required: deadlines, abort, agreement: the endpoint has them. Minimal model: mpi::link.
+/// Not required: deadlines, abort, agreement: the endpoint has them. `static constexpr most_in_a_frame`: up to how many bytes
+/// a value is copied into its frame rather than sent after it. `await_news(seen, most)`, where requests complete by
+/// themselves: returns once one has completed since `seen`, what the last call returned or 0, or after `most` seconds. Minimal
+/// model: mpi::link.
 template<class L>
 concept link = requires(L l, L const c, typename L::request r, int i, void* to, void const* from, std::size_t n) {
   { c.rank() } -> std::same_as<int>;

@@ -47,13 +47,13 @@ template<link Link> class transfer {
   enum class state : char { idle, head, shape, payload, done };
 
  public:
-  /// Out: takes the slot's value and sets out.
-  void start_sending(Link& over, int peer, int tag, spare_values& pool, message slot) {
+  /// Out: takes the slot's value and sets out, in a frame with that much room.
+  void start_sending(Link& over, int peer, int tag, spare_values& pool, message slot, std::size_t room) {
     begin(pool, slot);
     value_ = pool.take();
     slot.type->exchange(value_, slot.object);
-    frame_->write(*slot.type, value_, numbers_);
-    requests_.push_back(over.send(peer, tag, frame_->data(), frame::bytes));
+    frame_->write(*slot.type, value_, numbers_, room);
+    requests_.push_back(over.send(peer, tag, frame_->data(), frame_->bytes()));
     if (frame_->numbers_follow())
       requests_.push_back(over.send(peer, tag + 1, numbers_.data(), numbers_.size() * sizeof(std::int64_t)));
     if (!frame_->payload_inside())
@@ -66,12 +66,14 @@ template<link Link> class transfer {
     state_ = state::idle;
   }
 
-  /// Goes as far as it can. `may_begin`: what comes next on the channel is this. True where it is through.
-  bool advance(Link& over, int peer, int tag, bool may_begin, auto&& mismatch) {
+  /// Goes as far as it can. `may_begin`: what comes next on the channel is this, in a frame with that much room. True where
+  /// it is through.
+  bool advance(Link& over, int peer, int tag, bool may_begin, std::size_t room, auto&& mismatch) {
     switch (state_) {
       case state::idle:
         if (!may_begin) return false;
-        requests_.push_back(over.receive(peer, tag, frame_->data(), frame::bytes));
+        frame_->make_room(room);
+        requests_.push_back(over.receive(peer, tag, frame_->data(), room));
         state_ = state::head;
         [[fallthrough]];
       case state::head:
@@ -108,6 +110,11 @@ template<link Link> class transfer {
   /// Whether the next one on the channel may begin: this one's head and shape are here, its payload is asked for.
   bool is_past_its_head() const { return state_ >= state::payload; }
   bool is_through() const { return state_ == state::done; }
+  /// How much room the next one's frame has, once this one's is here.
+  std::size_t room_for_next() const {
+    if constexpr (requires { Link::most_in_a_frame; }) return frame_->room_for_next(Link::most_in_a_frame);
+    else return frame::least_room;
+  }
   message_type const& type() const { return *slot_.type; }
 
   /// Puts what came into the slot. Called by the slot's owner.

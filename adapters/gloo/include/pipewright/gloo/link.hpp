@@ -62,10 +62,32 @@ struct transfer {
   }
 };
 
+/// How many transfers have ended.
+class news {
+ public:
+  void tell() {
+    {
+      std::lock_guard const lock(mutex_);
+      ++number_;
+    }
+    come_.notify_all();
+  }
+  std::uint64_t await(std::uint64_t seen, double most) {
+    std::unique_lock lock(mutex_);
+    come_.wait_for(lock, std::chrono::duration<double>(most), [&] { return number_ != seen; });
+    return number_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable come_;
+  std::uint64_t number_ = 1;
+};
+
 /// The transfers of one peer, tag and direction, which end in their order: a thread that waits for each.
 class line {
  public:
-  line() : thread_([this](std::stop_token const& stop) { wait(stop); }) {}
+  explicit line(news& to) : news_{to}, thread_([this](std::stop_token const& stop) { wait(stop); }) {}
 
   void push(std::shared_ptr<transfer> next) {
     {
@@ -86,9 +108,11 @@ class line {
         waiting_.pop_front();
       }
       next->wait();
+      news_.tell();
     }
   }
 
+  news& news_;
   std::mutex mutex_;
   std::condition_variable_any come_;
   std::deque<std::shared_ptr<transfer>> waiting_;
@@ -103,6 +127,8 @@ class line {
 class link {
  public:
   using request = std::shared_ptr<detail::transfer>;
+  /// To copy so much takes less time than the answer to a value's frame, which asks for the value.
+  static constexpr std::size_t most_in_a_frame = std::size_t{4} << 20;
 
   /// `meeting_at`: the address at which ranks meet (launch::place::address); empty or the loopback: all are on this machine.
   link(store with, int rank, int size, std::string const& meeting_at = {}, double patience = 60)
@@ -143,6 +169,8 @@ class link {
     }
     fail_broken(of->peer, of->fault);
   }
+  /// See wire::link.
+  std::uint64_t await_news(std::uint64_t seen, double most) { return news_.await(seen, most); }
   void note_stop() noexcept { is_stopped_ = true; }
 
   /// Gloo lets go of the memory once nobody holds the transfer.
@@ -176,7 +204,7 @@ class link {
     } catch (std::exception const& fault) {
       fail_broken(peer, detail::plain(fault.what()));
     }
-    lines_[{peer, tag, is_send}].push(made);
+    lines_.try_emplace({peer, tag, is_send}, news_).first->second.push(made);
     return made;
   }
 
@@ -213,6 +241,7 @@ class link {
   bool is_stopped_ = false;
   std::vector<char> ends_{};  // what is said and heard at the end
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  detail::news news_;
   std::map<std::tuple<int, int, bool>, detail::line> lines_;
 };
 static_assert(wire::link<link>);
