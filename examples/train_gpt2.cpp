@@ -238,7 +238,8 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
     std::fflush(stdout);
     return tells;
   };
-  auto const o = half != nullptr ? half->train(*on, r, p, data, tell, from) : trainer::train(*on, r, p, data, tell, from);
+  auto const o =
+      half != nullptr ? half->train(*on, r, p, data, tell, from) : trainer::train(*on, r, p, data, tell, from);
   if (!speaks) return;
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, data.code, o.weights).go_on(prompt, r.sample) : "";

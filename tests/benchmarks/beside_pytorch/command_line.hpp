@@ -21,7 +21,8 @@ class command_line {
   command_line(int argc, char** argv) {
     for (int i = 1; i < argc; i += 2) {
       std::string_view const name = argv[i];
-      if (!name.starts_with("--") || i + 1 == argc) throw pipewright::error("expected --name value, not " + std::string(name));
+      if (!name.starts_with("--") || i + 1 == argc)
+        throw pipewright::error("expected --name value, not " + std::string(name));
       values_[std::string(name.substr(2))] = argv[i + 1];
     }
   }

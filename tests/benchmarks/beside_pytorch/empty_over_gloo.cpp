@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Empty stages over Gloo: of nothing, or (as empty.py has to have them) of a torch module that multiplies by one number.
 //   pipewright-run -n 2 empty_over_gloo --stages nothing|torch --schedule gpipe|flush|interleaved --micro-batches M --steps N
-#include "empty_stages.hpp"
-
 #include <ATen/Parallel.h>
 
 #include <pipewright/gloo/link.hpp>
 #include <pipewright/launch/launch.hpp>
 #include <pipewright/libtorch/stage.hpp>
+
+#include "empty_stages.hpp"
 
 namespace {
 
@@ -26,8 +26,7 @@ struct modules {
   void visit(int index, auto&& use) const {
     auto const module = std::make_shared<scale>();
     if (index + 1 < number) use(pw::libtorch::stage<>(module));
-    else
-      use(last(module, [](scale& m, at::Tensor const& x, at::Tensor const&) { return m.forward(x).sum(); }));
+    else use(last(module, [](scale& m, at::Tensor const& x, at::Tensor const&) { return m.forward(x).sum(); }));
   }
 };
 
@@ -48,9 +47,9 @@ int main(int argc, char** argv) {
     if (given.text("stages") == "torch")
       benchmarks::time_steps(here, given, [](int stages) { return modules{stages}; }, batch_of_one{});
     else
-      benchmarks::time_steps(here, given,
-                             [](int stages) { return benchmarks::stages_of<benchmarks::nothing_to_do>{stages}; },
-                             benchmarks::empty_batch{});
+      benchmarks::time_steps(
+          here, given, [](int stages) { return benchmarks::stages_of<benchmarks::nothing_to_do>{stages}; },
+          benchmarks::empty_batch{});
   } catch (std::exception const& fault) {
     std::fprintf(stderr, "empty_over_gloo: %s\n", fault.what());
     return 1;

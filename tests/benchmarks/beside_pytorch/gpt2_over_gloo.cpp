@@ -9,13 +9,13 @@
 
 #include <ATen/Parallel.h>
 
-#include "command_line.hpp"
-
 #include <pipewright/gloo/link.hpp>
 #include <pipewright/gpt2/save.hpp>
 #include <pipewright/gpt2_libtorch/model.hpp>
 #include <pipewright/launch/launch.hpp>
 #include <pipewright/pipewright.hpp>
+
+#include "command_line.hpp"
 
 namespace {
 
@@ -42,8 +42,10 @@ class token_table {
   explicit token_table(sizes const& of) : of_{of} {
     auto const count = static_cast<std::size_t>(of.steps * of.micro_batches * of.sequences * (of.model.positions + 1));
     auto const stream = pw::keyed_random{.seed = 1}.at(0);
-    for (std::size_t i = 0; i < count; ++i)  // low numbers more often than high ones, so that there is something to learn
-      ids_.push_back(static_cast<std::int32_t>(stream.four(i)[0] % static_cast<unsigned>(of.model.vocabulary) & stream.four(i)[1]));
+    for (std::size_t i = 0; i < count;
+         ++i)  // low numbers more often than high ones, so that there is something to learn
+      ids_.push_back(static_cast<std::int32_t>(stream.four(i)[0] % static_cast<unsigned>(of.model.vocabulary) &
+                                               stream.four(i)[1]));
   }
   std::span<std::int32_t const> ids() const { return ids_; }
   /// A micro-batch's tokens, `ahead` places later.
@@ -95,7 +97,8 @@ void train(std::string const& schedule, sizes const& of) {
   std::vector<int> cut(static_cast<std::size_t>(shape.stages()), of.model.layers / shape.stages());
   ++cut.front();  // the embedding
   ++cut.back();   // the head
-  auto training = pw::pipeline(plan, pw::balance(pw::gpt2_libtorch::model(of.model), cut), here, pw::adam{.rate = 1e-3});
+  auto training =
+      pw::pipeline(plan, pw::balance(pw::gpt2_libtorch::model(of.model), cut), here, pw::adam{.rate = 1e-3});
   std::vector<double> seconds, losses;
   for (int step = 0; step < of.steps; ++step) {
     double const start = benchmarks::seconds();
@@ -105,8 +108,8 @@ void train(std::string const& schedule, sizes const& of) {
   }
   std::printf(R"({"rank": %d, "seconds": %s, "losses": %s, "peak_kib": %ld, "empty_kib": %ld})"
               "\n",
-              place.rank, benchmarks::json(seconds).c_str(), benchmarks::json(losses).c_str(), benchmarks::kib_of("VmHWM"),
-              empty);
+              place.rank, benchmarks::json(seconds).c_str(), benchmarks::json(losses).c_str(),
+              benchmarks::kib_of("VmHWM"), empty);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ template<link Link> struct channel {
   channel_key key{};
   bool sends = false;
   std::size_t room = frame::least_room;  // of the next frame
-  std::uint64_t first = 0;  // number of the first transfer that is not complete
+  std::uint64_t first = 0;               // number of the first transfer that is not complete
   std::deque<transfer> live;
   std::vector<transfer> spare;
   std::vector<std::unique_ptr<spare_values>> pools;
