@@ -279,7 +279,8 @@ TEST_CASE("those that do not end are ended: asked first, then killed, stopped or
   auto const result = run(shell("4", script, {"--grace", "0.5"}));
   CHECK(result.code == 5);
   std::string const said =
-      "pipewright-run: rank 3 ended with status 5; rank 0 was ended with SIGTERM; rank 1 was ended with SIGKILL; rank 2 "
+      "pipewright-run: rank 3 ended with status 5; rank 0 was ended with SIGTERM; rank 1 was ended with SIGKILL; rank "
+      "2 "
       "was stopped, and ended with SIGTERM\n";
   // Rank 1's sleep may be just then begun.
   CHECK((result.err == said || result.err == said + "pipewright-run: killed 1 process that the ranks left behind\n"));

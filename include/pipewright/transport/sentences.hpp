@@ -47,7 +47,8 @@ inline std::string ranks_that(int size, auto&& chosen) {
 
 /// What the ranks that say the same as rank `one` say.
 inline std::string opinion(int size, auto&& said, int one) {
-  return ranks_that(size, [&](int rank) { return said(rank) == said(one); }) + " said \"" + std::string(said(one)) + '"';
+  return ranks_that(size, [&](int rank) { return said(rank) == said(one); }) + " said \"" + std::string(said(one)) +
+         '"';
 }
 
 /// Who said what, in a sentence; empty where all of `size` ranks say the same, which needs no memory. said(rank) is a text.

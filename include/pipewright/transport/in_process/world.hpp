@@ -154,8 +154,7 @@ class world {
     for (auto& each : ranks_)
       if (!each.asked_) return false;
     for (auto& each : ranks_) each.asked_ = false;
-    fault = pipewright::detail::disagreement(
-        size(), [this](int each) -> std::string_view { return at(each).digest_; });
+    fault = pipewright::detail::disagreement(size(), [this](int each) -> std::string_view { return at(each).digest_; });
     return true;
   }
   std::string absent(int rank) {
