@@ -70,7 +70,8 @@ void add_model(CLI::App& app, trainer::request& r, std::string& model, double& d
   app.add_option("--length", r.length,
                  "Tokens of a sequence, at which documents are cut; without it as many as the model has positions")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("-p,--ranks", r.ranks, "P, pipeline ranks: threads")->check(CLI::Range(1, 64));
+  app.add_option("-p,--ranks", r.ranks, "P, pipeline ranks: threads, or the processes of --transport")
+      ->check(CLI::Range(1, 64));
   app.add_option("--steps", r.steps, "Steps of M micro-batches each, those before a --resume included")
       ->check(CLI::Range(1, 10'000'000));
   app.add_option("--learning-rate", r.learning_rate, "The highest learning rate")->check(between(0, 1e3));

@@ -135,7 +135,7 @@ inline std::vector<layer_cost> measured_costs_of(request const& r, auto const& m
   using namespace boost::hana::literals;
   pw::stage_context context{.seed = r.seed};
   gpt2::token_batch tokens{{r.sequences, r.sequence_length()}, {}};
-  for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % 256);
+  for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % std::min(256, r.model.vocabulary));
 
   auto time = [&](double& best, auto&& run) {
     double const begin = thread_seconds();

@@ -125,6 +125,31 @@ template<class World> void keeps_order() {
         patience);
 }
 
+/// A transport may expect the next value to be like the last one; here it is larger, smaller, as large, or very large.
+template<class World> void keeps_sizes_that_change() {
+  constexpr std::array<std::size_t, 12> lengths{1, 100, 3000, 3000, 2999, 0, 200'000, 200'000, 5, 600'000, 3000, 3001};
+  auto const made = [&](std::size_t number) {
+    return std::vector<std::int64_t>(lengths[number], static_cast<std::int64_t>(number) + 1);
+  };
+  World().run(
+      2,
+      [&](auto& here) {
+        int const channel = here.open(forwards(0, 1));
+        std::array<std::vector<std::int64_t>, lengths.size()> slots;
+        std::array<pw::ticket, lengths.size()> begun;
+        for (std::size_t k = 0; k < lengths.size(); ++k) {
+          if (here.rank() == 0) slots[k] = made(k);
+          begun[k] = here.rank() == 0 ? here.send(channel, pw::message_of(slots[k]))
+                                      : here.post(channel, pw::message_of(slots[k]));
+        }
+        for (std::size_t k = 0; k < lengths.size(); ++k) {
+          here.wait(begun[k]);
+          if (here.rank() == 1) expect(slots[k] == made(k));
+        }
+      },
+      patience);
+}
+
 template<class World> void waits_in_any_order() {
   World().run(
       2,
@@ -501,6 +526,7 @@ template<class World> void transport() {
   SUBCASE("knows its ranks") { knows_its_ranks<World>(); }
   SUBCASE("opens a channel once") { opens_a_channel_once<World>(); }
   SUBCASE("keeps order") { keeps_order<World>(); }
+  SUBCASE("keeps sizes that change") { keeps_sizes_that_change<World>(); }
   SUBCASE("waits in any order") { waits_in_any_order<World>(); }
   SUBCASE("keeps channels apart") { keeps_channels_apart<World>(); }
   SUBCASE("passes head-on") { passes_head_on<World>(); }

@@ -150,6 +150,12 @@ void is_refused(std::string const& arguments, std::string_view because) {
 
 }  // namespace
 
+TEST_CASE("a model of token files may have fewer tokens than there are bytes") {
+  auto const run = trained(" --model layers=2,width=16,heads=2,positions=16,vocabulary=251 --data " + tokens() +
+                           " --ranks 2 --sequences 4 --micro-batches 2 --steps 2");
+  CHECK(run["losses"].size() == 2);
+}
+
 TEST_CASE("ten steps, a kill and ten more are twenty steps, for every schedule and number of ranks") {
   for (std::string const schedule : {"sequential", "gpipe", "flush", "interleaved", "1f1b", "1f1b-vsync", "2bw"}) {
     CAPTURE(schedule);

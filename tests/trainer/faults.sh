@@ -8,6 +8,7 @@ trainer=$1
 transport=$2
 shift 2
 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 failed=0
 
 # Each rank leaves its process number, and what it says.
@@ -48,7 +49,7 @@ fault() {
     [ "$rank" = "$2" ] && continue
     grep -qE "$place" "$here/err-$rank" || wrong+="; rank $rank did not say where it was: $(cat "$here/err-$rank")"
   done
-  [ -z "$(find "$here" -name '*.json' -path "$here/[ft]*")" ] || wrong+="; figures of what did not end"
+  [ -z "$(find "$here" -maxdepth 1 -name '*.json*')" ] || wrong+="; figures of what did not end"
   local newest=$(ls -d "$here"/saved/step-* | sed 's/.*-//' | sort -n | tail -1)
   [ -z "$(find "$here/saved" -name '*.part*' -not -path '*/.step-*')" ] || wrong+="; half a file"
   "$trainer" --resume "$here/saved" --steps $((newest + 1)) --ranks 1 --sample 0 --quiet >"$here/again" 2>&1 ||
@@ -69,5 +70,4 @@ fault STOP 0 100
 place='rank [0-3](, stage|: ).*rank [0-3]' # it saves most of the time, where there is no micro-batch
 fault KILL 0 1
 fault STOP 3 1
-rm -rf "$work"
 exit $failed

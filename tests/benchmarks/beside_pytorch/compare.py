@@ -133,7 +133,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--python", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.check:
+    if options.check:  # that it is called as it should be, before anything is installed
         return 0
     if options.page is None and not options.quick:
         options.page = report.default_page("-beside-pytorch")
@@ -143,13 +143,14 @@ def main():
     before = report.wait_for_quiet()
     steps = {size: (3, 1) if options.quick else STEPS[size] for size in SIZES}
     rounds = {what: 1 if options.quick else number for what, number in ROUNDS.items()}
-    trained = [row for size in SIZES for row in training(options, size, rounds[size], *steps[size])]
-    actions = empty(options, rounds["empty"], STEPS_EMPTY)
+    (trained, actions), during = report.used_by_others(lambda: (
+        [row for size in SIZES for row in training(options, size, rounds[size], *steps[size])], empty(options, rounds["empty"], STEPS_EMPTY)))
 
     notes = []
-    facts["used by others before the start"] = f"{before:.2f} cores"
-    if before > report.QUIET:
-        notes.append(f"THIS WAS NOT A QUIET MACHINE, so the figures are not good. Other programs used {before:.2f} cores before the start.")
+    for when, cores in ("before the start", before), ("during the runs", during):
+        facts[f"used by others {when}"] = f"{cores:.2f} cores"
+        if cores > report.QUIET:
+            notes.append(f"THIS WAS NOT A QUIET MACHINE, so the figures are not good. Other programs used {cores:.2f} cores {when}.")
     found = list(tables(trained, actions))
     if options.page:
         sizes = ", ".join(f"{size}: " + " ".join(named(of)) for size, of in SIZES.items())

@@ -20,6 +20,7 @@
 #include <pipewright/transport/transport.hpp>
 #include <pipewright/transport/wire/channel.hpp>
 #include <pipewright/transport/wire/control.hpp>
+#include <pipewright/transport/wire/pause.hpp>
 #include <pipewright/transport/wire/transfer.hpp>
 
 namespace pipewright::inline v0::wire {
@@ -284,18 +285,8 @@ template<link Link> class endpoint {
   }
   void stop_here(std::string_view why) noexcept { stop(why, rank()); }
 
-  /// Between two looks: until there is news, where the link says so; else first at once, then leaving the core to others, then
-  /// longer and longer.
   void rest() {
-    if constexpr (requires { link_.await_news(pause_.seen, 0.01); }) {
-      pause_.seen = link_.await_news(pause_.seen, 0.01);
-      polls_ |= 15;  // it may be of other ranks
-      return;
-    }
-    if (++pause_.looks < 200) return;
-    if (pause_.looks < 400) return std::this_thread::yield();
-    pause_.nap = std::min(pause_.nap * 2, std::chrono::microseconds(200));
-    std::this_thread::sleep_for(pause_.nap);
+    if (pause_.rest(link_)) polls_ |= 15;  // by now there may be news of other ranks
   }
 
   bool is_told_to_end() const { return how_.told_to_end != nullptr && how_.told_to_end->load(); }
@@ -391,12 +382,6 @@ template<link Link> class endpoint {
          -1);
   }
 
-  struct pause {
-    int looks = 0;
-    std::uint64_t seen = 0;
-    std::chrono::microseconds nap{5};
-  };
-
   Link& link_;
   options how_;
   int const exceptions_before_ = std::uncaught_exceptions();
@@ -408,7 +393,7 @@ template<link Link> class endpoint {
   unsigned polls_ = 0;
   std::condition_variable work_;  // for the mover
   std::function<std::string()> where_;
-  pause pause_;
+  detail::pause pause_;
   std::jthread mover_;
 };
 
