@@ -13,19 +13,11 @@ namespace detail {
 /// place, channels keeping their order. Posting earlier and waiting later than a blocking receive only removes waits,
 /// so what was free of deadlock stays so (and verify runs it all the same).
 constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, channel_table const& channels) {
-  std::size_t const stages = static_cast<std::size_t>(s.stages()),
-                    total = static_cast<std::size_t>(s.total_micro_batches());
-  block<std::int32_t> forward_at(stages * total), backward_at(stages * total);
-  std::int32_t *const forwards = forward_at.data(), *const backwards = backward_at.data();
+  std::size_t const total = static_cast<std::size_t>(s.total_micro_batches());
+  std::int32_t *const forward_at = met.forward_at.data(), *const backward_at = met.backward_at.data();
   int longest = 0, most = 0;
   for (int r = 0; r < s.ranks; ++r) {
-    action const* row = orders.begin_of(r);
     int const n = orders.length(r), in = met.arrivals.view().length(r);
-    for (int at = 0; at < n; ++at) {
-      action const& a = row[at];
-      if (a.what == kind::forward) forwards[a.stage * total + a.micro_batch] = at;
-      else if (a.what != kind::backward_weight) backwards[a.stage * total + a.micro_batch] = at;
-    }
     longest = n > longest ? n : longest;
     most = in > most ? in : most;
   }
@@ -42,7 +34,7 @@ constexpr void post_ahead(meeting& met, rows_view<action> orders, shape s, chann
     for (int i = n - 1; i >= 0; --i) {
       action const& a = in[i].consumer;
       bool const of_forward = a.what == kind::forward;
-      std::int32_t const consumed = (of_forward ? forwards : backwards)[a.stage * total + a.micro_batch];
+      std::int32_t const consumed = (of_forward ? forward_at : backward_at)[a.stage * total + a.micro_batch] - 1;
       std::int32_t& before = in[i].before;
       if (consumed < before) before = consumed;
       std::int32_t& later =

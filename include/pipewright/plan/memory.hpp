@@ -20,50 +20,71 @@ enum class ring : std::uint8_t {
 };
 inline constexpr int rings_of_a_stage = 8;
 
-/// Calls touch.begin(ring, stage, key) and touch.end(ring, stage, key) for every buffer whose life an instruction begins or
-/// ends; `key` is what its slots are keyed by. The one place that knows lifetimes. The action comes as its parts: scalars at
-/// hand cost a constant evaluation least.
-constexpr void for_each_lifetime(plan_view const& p, int rank, kind what, int s, int m, auto& touch) {
-  if (what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
-    if (what == kind::wait_forward || what == kind::wait_backward) return;
-    if (what == kind::post_forward || what == kind::receive_forward) touch.begin(ring::input, s, m);
-    else if (what == kind::send_forward) touch.end(ring::output, s, m);
-    else if (what == kind::post_backward || what == kind::receive_backward) touch.begin(ring::output_gradient, s, m);
-    else if (what == kind::send_backward) touch.end(ring::input_gradient, s, m);
-    else if (what == kind::update) touch.end(ring::gradients, s, m / p.update_interval());
-    return;
-  }
-  bool const is_last = s + 1 == p.stages(),
-             recomputes = p.wants.recompute != recompute_mode::never && p.backward != backward_form::none;
-  bool const again = recomputes && is_recomputed(p.wants.recompute, p.facts, m);
-  if (what == kind::forward) {
-    if (s == 0) touch.begin(ring::input, s, m);
-    touch.begin(ring::saved, s, m);
-    if (recomputes && !again) touch.begin(ring::last_saved, s, m / p.facts.micro_batches);
-    if (!is_last) {
-      if (p.rank_of_stage[s + 1] == rank) touch.begin(ring::input, s + 1, m);
-      else touch.begin(ring::output, s, m);
+/// When buffers live: the one place that knows. What it needs of a plan stands in members of its own, and an action comes as
+/// its parts, since calls and copies are what a constant evaluation pays for.
+class lifetimes {
+ public:
+  constexpr explicit lifetimes(plan_view const& p)
+      : rank_of_stage_{p.rank_of_stage},
+        last_{p.stages() - 1},
+        micro_batches_{p.facts.micro_batches},
+        interval_{p.update_interval()},
+        trains_{p.backward != backward_form::none},
+        recompute_{trains_ ? p.wants.recompute : recompute_mode::never},
+        recomputes_{recompute_ != recompute_mode::never},
+        facts_{p.facts} {}
+
+  /// Calls touch.begin(ring, stage, key) and touch.end(ring, stage, key) for every buffer whose life an instruction begins or
+  /// ends; `key` is what its slots are keyed by.
+  constexpr void visit(int rank, kind what, int s, int m, auto& touch) const {
+    if (what > kind::recompute) {  // no switch: a constant evaluation walks through all cases before its own
+      if (what < kind::send_backward) {
+        if (what == kind::send_forward) touch.end(ring::output, s, m);
+        else if (what != kind::wait_forward) touch.begin(ring::input, s, m);
+      } else if (what <= kind::wait_backward) {
+        if (what == kind::send_backward) touch.end(ring::input_gradient, s, m);
+        else if (what != kind::wait_backward) touch.begin(ring::output_gradient, s, m);
+      } else if (what == kind::update) {
+        touch.end(ring::gradients, s, m / interval_);
+      }
+      return;
     }
-    if (p.backward == backward_form::none) {
+    bool const again = recomputes_ && is_recomputed(recompute_, facts_, m);
+    if (what == kind::forward) {
+      if (s == 0) touch.begin(ring::input, s, m);
+      touch.begin(ring::saved, s, m);
+      if (recomputes_ && !again) touch.begin(ring::last_saved, s, m / micro_batches_);
+      if (s < last_) {
+        if (rank_of_stage_[s + 1] == rank) touch.begin(ring::input, s + 1, m);
+        else touch.begin(ring::output, s, m);
+      }
+      if (trains_) return;
       touch.end(ring::input, s, m);
       touch.end(ring::saved, s, m);
+      return;
     }
-    return;
+    if (what == kind::recompute) return touch.begin(ring::recomputed, s, m);
+    if (s > 0 && what != kind::backward_weight) {
+      if (rank_of_stage_[s - 1] == rank) touch.begin(ring::output_gradient, s - 1, m);
+      else touch.begin(ring::input_gradient, s, m);
+    }
+    if (what == kind::backward_input) return;
+    if (m % interval_ == 0) touch.begin(ring::gradients, s, m / interval_);
+    touch.end(ring::input, s, m);
+    touch.end(ring::saved, s, m);
+    if (again) touch.end(ring::recomputed, s, m);
+    else if (recomputes_) touch.end(ring::last_saved, s, m / micro_batches_);
+    if (s < last_) touch.end(ring::output_gradient, s, m);
   }
-  if (what == kind::recompute) return touch.begin(ring::recomputed, s, m);
-  if (s > 0 && what != kind::backward_weight) {
-    if (p.rank_of_stage[s - 1] == rank) touch.begin(ring::output_gradient, s - 1, m);
-    else touch.begin(ring::input_gradient, s, m);
-  }
-  if (what == kind::backward_input) return;
-  int const interval = p.update_interval();
-  if (m % interval == 0) touch.begin(ring::gradients, s, m / interval);
-  touch.end(ring::input, s, m);
-  touch.end(ring::saved, s, m);
-  if (again) touch.end(ring::recomputed, s, m);
-  else if (recomputes) touch.end(ring::last_saved, s, m / p.facts.micro_batches);
-  if (!is_last) touch.end(ring::output_gradient, s, m);
-}
+
+ private:
+  int const* rank_of_stage_;
+  int last_, micro_batches_, interval_;
+  bool trains_;
+  recompute_mode recompute_;
+  bool recomputes_;
+  shape facts_;
+};
 
 namespace detail {
 
@@ -121,12 +142,14 @@ class ring_meters {
 /// so that a send overlaps the next action. Linear.
 constexpr block<slot_depths> plan_slots(plan_view const& p) {
   int const total = p.facts.total_micro_batches(), stages = p.stages();
+  lifetimes const lives(p);
   detail::ring_meters meters(stages, total);
   for (int r = 0; r < p.programs.count; ++r) {
     instruction const* const row = p.programs.begin_of(r);
     for (int at = 0, n = p.programs.length(r); at < n; ++at) {
       action const& a = row[at].what;
-      for_each_lifetime(p, r, a.what, a.stage, a.micro_batch, meters);
+      if (a.what == kind::wait_forward || a.what == kind::wait_backward) continue;
+      lives.visit(r, a.what, a.stage, a.micro_batch, meters);
     }
   }
   block<slot_depths> result(static_cast<std::size_t>(stages));

@@ -17,7 +17,9 @@ struct arrival {
 /// One global order of all actions, as far as ranks see it: what arrives at each rank and since when.
 struct meeting {
   rows<arrival> arrivals;  ///< by rank, in the global order, hence in every channel's order
-  verdict found = sound;   ///< feasible, or the first action that can never run
+  block<std::int32_t> forward_at,
+      backward_at;        ///< by stage and micro-batch: the compute index of F and of B or I, plus 1
+  verdict found = sound;  ///< feasible, or the first action that can never run
 };
 
 /// Runs the compute orders as a clock would: sweeps over the ranks, each of them running at most its next action a
@@ -47,9 +49,9 @@ constexpr meeting meet(rows_view<action> orders, shape s, int const* rank_of_sta
   for (int r = 0; r < ranks; ++r) fill[static_cast<std::size_t>(r)] = first[r];
   arrival* const arrivals = result.arrivals.items.data();
 
-  enum : unsigned char { forward_done = 1, backward_done = 2 };
-  block<unsigned char> state(stages * total);
-  unsigned char* const done = state.data();
+  result.forward_at = block<std::int32_t>(stages * total);
+  result.backward_at = block<std::int32_t>(stages * total);
+  std::int32_t *const forward_at = result.forward_at.data(), *const backward_at = result.backward_at.data();
   block<std::int32_t> emitted_block(static_cast<std::size_t>(ranks));
   std::int32_t* const emitted = emitted_block.data();
   std::size_t const words = (static_cast<std::size_t>(ranks) + 63) / 64;
@@ -64,20 +66,21 @@ constexpr meeting meet(rows_view<action> orders, shape s, int const* rank_of_sta
         int const bit = __builtin_ctzll(now[w]);
         now[w] &= now[w] - 1;
         int const r = static_cast<int>(w) * 64 + bit;
-        if (emitted[r] == orders.length(r)) continue;
-        action const a = orders.begin_of(r)[emitted[r]];
+        std::int32_t const at = emitted[r];
+        if (at == orders.length(r)) continue;
+        action const& a = orders.begin_of(r)[at];
         std::size_t const here = a.stage * total + static_cast<std::size_t>(a.micro_batch);
         int to = -1;  // the stage that waits for this action
         if (a.what == kind::forward) {
-          if (a.stage > 0 && !(done[here - total] & forward_done)) continue;
-          done[here] |= forward_done;
+          if (a.stage > 0 && forward_at[here - total] == 0) continue;
+          forward_at[here] = at + 1;
           if (a.stage + 1u < stages) to = a.stage + 1;
         } else if (gives_input_gradient(a.what)) {
-          if (a.stage + 1u < stages && !(done[here + total] & backward_done)) continue;
-          done[here] |= backward_done;
+          if (a.stage + 1u < stages && backward_at[here + total] == 0) continue;
+          backward_at[here] = at + 1;
           if (a.stage > 0) to = a.stage - 1;
         }
-        ++emitted[r];
+        emitted[r] = at + 1;
         awake = true;
         next[w] |= std::uint64_t{1} << bit;
         if (to < 0 || rank_of_stage[to] == r) continue;

@@ -5,7 +5,7 @@
 
 namespace pipewright::inline v0::detail {
 
-/// What every slot of a plan holds, while its programs run. How for_each_lifetime reaches slots.
+/// What every slot of a plan holds, while its programs run. What lifetimes touch.
 class slot_owners {
  public:
   constexpr explicit slot_owners(plan_view const& p)

@@ -19,6 +19,8 @@ class prover {
         channels_{channels_of(p)},
         rank_of_{p.rank_of_stage},
         stages_{p.stages()},
+        is_synchronous_{p.weights == weight_rule::synchronous},
+        recomputes_{p.wants.recompute != recompute_mode::never},
         total_{p.facts.total_micro_batches()},
         interval_{p.update_interval()},
         updates_{total_ / interval_},
@@ -36,6 +38,7 @@ class prover {
         verdicts_(facts_.size()),
         verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
         lines_{p, channels_, updates_},
+        lives_{p},
         slots_{p} {}
 
   /// Runs programs to their end and judges what they leave behind.
@@ -47,20 +50,19 @@ class prover {
   /// Runs programs to their end, which may be the middle of a stream.
   constexpr verdict run_to_the_last() {
     int const ranks = plan_.facts.ranks;
-    for (int r = 0; r < ranks; ++r) wake(r);
+    for (int r = 0; r < ranks; ++r) queue_[waiting_++] = r;
     while (waiting_ > 0) {
       int const r = queue_[head_];
       head_ = head_ + 1 == ranks ? 0 : head_ + 1;
       --waiting_;
-      rank_[r].queued = false;
       instruction const* const row = program_.begin_of(r);
-      int const n = program_.length(r);
-      int& at = rank_[r].at;
-      for (; at < n; ++at) {
-        action const& a = row[at].what;
-        if (step(r, a.what, a.stage, a.micro_batch, row[at].version) == outcome::blocked) break;
-        if (fault_ != rule::none) return {fault_, r, at, row[at].what};
+      int at = rank_[r].at;
+      for (int const n = program_.length(r); at < n; ++at) {
+        outcome const came = step(r, row[at]);
+        if (came == outcome::blocked) break;
+        if (came == outcome::broken) return {fault_, r, at, row[at].what};
       }
+      rank_[r].at = at;
     }
     for (int r = 0; r < ranks; ++r)
       if (int const at = rank_[r].at; at < program_.length(r))
@@ -100,7 +102,7 @@ class prover {
   }
 
  private:
-  enum class outcome : bool { done, blocked };
+  enum class outcome : char { done, blocked, broken };
   enum bit : std::uint32_t {
     f_done = 1,
     i_done = 2,
@@ -113,9 +115,9 @@ class prover {
     waited_b = 1024,  // and the gradients', four bits higher
   };
   struct place {
-    int at;           // of the rank in its program
-    bool queued;      // it may go on
-    bool registered;  // it stands at a blocking receive that the channel knows of
+    int at = 0;               // of the rank in its program
+    int blocked_on = -1;      // the channel that it waits for, if any
+    bool registered = false;  // it stands at a blocking receive that the channel knows of
   };
   /// What a stage has seen of a micro-batch.
   struct history {
@@ -129,48 +131,57 @@ class prover {
     return static_cast<std::size_t>(stage_or_rank) * updates_ + batch;
   }
 
-  constexpr void wake(int rank) {
-    if (rank_[rank].queued) return;
-    rank_[rank].queued = true;
+  /// Lets a rank go on that waits for something on a channel.
+  constexpr void wake(int rank, int channel) {
+    if (rank_[rank].blocked_on != channel) return;
+    rank_[rank].blocked_on = -1;
     int const ranks = plan_.facts.ranks;
-    int const back = head_ + waiting_ < ranks ? head_ + waiting_ : head_ + waiting_ - ranks;
-    queue_[back] = rank;
+    queue_[head_ + waiting_ < ranks ? head_ + waiting_ : head_ + waiting_ - ranks] = rank;
     ++waiting_;
+  }
+  constexpr outcome block_on(int rank, int channel) {
+    rank_[rank].blocked_on = channel;
+    return outcome::blocked;
   }
 
   constexpr bool here(int stage, int rank) const { return rank_of_[stage] == rank; }
   constexpr outcome fail(rule broken) {
     fault_ = broken;
-    return outcome::done;
+    return outcome::broken;
   }
   constexpr outcome touch_slots(int r, kind what, int s, int m) {
-    for_each_lifetime(plan_, r, what, s, m, slots_);
-    if (slots_.broken) fault_ = rule::memory;
-    return outcome::done;
+    lives_.visit(r, what, s, m, slots_);
+    return slots_.broken ? fail(rule::memory) : outcome::done;
   }
 
-  /// An instruction comes as its parts: see for_each_lifetime.
-  constexpr outcome step(int r, kind what, int s, int m, int version) {
+  /// From here on an instruction comes as its parts: scalars at hand cost a constant evaluation least.
+  constexpr outcome step(int r, instruction const& i) {
+    action const& a = i.what;
+    kind const what = a.what;
+    int const s = a.stage, m = a.micro_batch;
     if (s >= stages_ || m < 0 || m >= total_) return fail(rule::complete);
-    if (what >= kind::send_tied && what <= kind::wait_verdict) return exchange(r, make_action(what, s, m));
+    history* const mine = history_ + (static_cast<std::size_t>(s) * total_ + m);
+    if (what <= kind::wait_backward) {
+      if (rank_of_[s] != r) return fail(rule::placement);
+      if (what <= kind::recompute) return compute(r, what, s, m, i.version, mine);
+      if (what < kind::send_backward) return transfer(r, what, 0, s, m, mine);
+      return transfer(r, what, 4, s, m, mine);
+    }
+    if (what <= kind::wait_verdict) return exchange(r, a);
     if (rank_of_[s] != r) return fail(rule::placement);
-    if (what <= kind::recompute) return compute(r, what, s, m, version);
-    if (what <= kind::wait_backward) return transfer(r, what, s, m);
-    return what == kind::update ? update(r, s, m, version) : outcome::done;
+    return what == kind::update ? update(r, s, m, i.version) : outcome::done;
   }
 
-  constexpr outcome compute(int r, kind what, int s, int m, int version) {
-    history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
+  constexpr outcome compute(int r, kind what, int s, int m, int version, history* mine) {
     std::uint32_t& seen = mine->seen;
-    bool const again =
-        plan_.wants.recompute != recompute_mode::never && is_recomputed(plan_.wants.recompute, plan_.facts, m);
+    bool const again = recomputes_ && is_recomputed(plan_.wants.recompute, plan_.facts, m);
     if (what == kind::forward) {
       if (seen & f_done) return fail(rule::complete);
       if (s > 0 && !(rank_of_[s - 1] == r ? (mine - total_)->seen & f_done : seen & waited_f))
         return fail(rule::feasible);
       seen |= f_done;
       mine->version = version;
-      if (version != version_read(plan_.weights, plan_.facts, r, m)) return fail(rule::weights);
+      if (version != (is_synchronous_ ? 0 : version_read(plan_.weights, plan_.facts, r, m))) return fail(rule::weights);
     } else if (what == kind::recompute) {
       if (!again || seen & r_done || !(seen & f_done) || seen & (i_done | w_done)) return fail(rule::complete);
       seen |= r_done;
@@ -185,7 +196,7 @@ class prover {
           !(rank_of_[s + 1] == r ? (mine + total_)->seen & i_done : seen & waited_b))
         return fail(rule::feasible);
       seen |= gives;
-      if (gives & w_done) ++finished_[by_update(s, m / interval_)];
+      if (gives & w_done) ++finished_at_[static_cast<std::size_t>(s) * updates_ + m / interval_];
     }
     int const newest = newest_at_[s];
     if (version != mine->version || version > newest || version <= newest - plan_.weight_buffers[r])
@@ -242,40 +253,50 @@ class prover {
     return facts_are_ready(root, batch);
   }
 
-  /// SEND, RECV, POST and WAIT of activations and gradients.
-  constexpr outcome transfer(int r, kind what, int s, int m) {
-    bool const of_forward = what < kind::send_backward,
-               sends = what == kind::send_forward || what == kind::send_backward;
-    int const to_stage = !sends ? s : of_forward ? s + 1 : s - 1;
-    int const c = channels_.into(to_stage, of_forward ? traffic::activation : traffic::gradient);
-    if (c < 0) return fail(rule::channels);
-    history* const mine = history_ + static_cast<std::size_t>(s) * total_ + m;
+  /// SEND, RECV, POST and WAIT of activations and, where `way` is 4, of gradients: their bits are four higher.
+  constexpr outcome transfer(int r, kind what, int way, int s, int m, history* mine) {
     std::uint32_t& seen = mine->seen;
-    int const way = of_forward ? 0 : 4;
-    if (sends) {
+    if (what == kind::send_forward || what == kind::send_backward) {
+      int const to = way == 0 ? s + 1 : s - 1, c = channel_into(to, way);
+      if (c < 0) return fail(rule::channels);
       if (seen & sent_f << way) return fail(rule::complete);
-      if (!(seen & (of_forward ? f_done : i_done))) return fail(rule::feasible);
-      if (!meet(c, to_stage, m)) return outcome::blocked;
-      if (fault_ != rule::none) return outcome::done;
+      if (!(seen & (way == 0 ? f_done : i_done))) return fail(rule::feasible);
+      channel_lines::met const found = lines_.send(c, to, m);
+      if (found == channel_lines::met::nobody) return block_on(r, c);
+      if (found == channel_lines::met::another) return fail(rule::channels);
       seen |= sent_f << way;
-      (of_forward ? mine + total_ : mine - total_)->seen |= landed_f << way;
-      if (int const to = lines_.of(c).destination; !rank_[to].queued) wake(to);
+      (way == 0 ? mine + total_ : mine - total_)->seen |= landed_f << way;
+      wake(rank_of_[to], c);
       return touch_slots(r, what, s, m);
     }
-    if (what != kind::wait_forward && what != kind::wait_backward && !rank_[r].registered) {
-      if (seen & posted_f << way) return fail(rule::complete);
-      seen |= posted_f << way;
-      post(c, make_action(of_forward ? kind::post_forward : kind::post_backward, s, m));
-      touch_slots(r, what, s, m);
-      if (is_post(what) || fault_ != rule::none) return outcome::done;
+    if (what == kind::post_forward || what == kind::post_backward) return post(r, what, way, s, m, seen);
+    if ((what == kind::receive_forward || what == kind::receive_backward) && !rank_[r].registered) {
+      outcome const came = post(r, static_cast<kind>(static_cast<int>(kind::post_forward) + way), way, s, m, seen);
+      if (came != outcome::done) return came;
       rank_[r].registered = true;
     }
-    if (!(seen & posted_f << way)) return fail(rule::feasible);
     if (seen & waited_f << way) return fail(rule::complete);
-    if (!(seen & landed_f << way)) return outcome::blocked;
-    seen |= waited_f << way;
-    rank_[r].registered = false;
-    return outcome::done;
+    if (seen & landed_f << way) {
+      seen |= waited_f << way;
+      rank_[r].registered = false;
+      return outcome::done;
+    }
+    int const c = channel_into(s, way);
+    return c < 0 ? fail(rule::channels) : seen & posted_f << way ? block_on(r, c) : fail(rule::feasible);
+  }
+
+  constexpr outcome post(int r, kind what, int way, int s, int m, std::uint32_t& seen) {
+    int const c = channel_into(s, way);
+    if (c < 0) return fail(rule::channels);
+    if (seen & posted_f << way) return fail(rule::complete);
+    seen |= posted_f << way;
+    lines_.post(c, {what, false, static_cast<std::uint16_t>(s), m});  // no more often than there are bits to set
+    wake(lines_.of(c).source, c);
+    return touch_slots(r, what, s, m);
+  }
+
+  constexpr int channel_into(int stage, int way) const {
+    return channels_.into(stage, way == 0 ? traffic::activation : traffic::gradient);
   }
 
   constexpr bool is_first_of_its_rank(int s) const {
@@ -301,10 +322,15 @@ class prover {
                     : root_knows_all(batch)))
         return fail(rule::feasible);
       needs const wants = plan_.wants;
-      if (!meet(c, !tied ? s : s == wants.tied_first ? wants.tied_second : wants.tied_first, a.micro_batch))
-        return outcome::blocked;
-      wake(key.destination);
-      if (!tied && !facts && fault_ == rule::none) ++verdicts_sent_[size(batch)];
+      channel_lines::met const found = lines_.send(c,
+                                                   !tied                   ? s
+                                                   : s == wants.tied_first ? wants.tied_second
+                                                                           : wants.tied_first,
+                                                   a.micro_batch);
+      if (found == channel_lines::met::nobody) return block_on(r, c);
+      if (found == channel_lines::met::another) return fail(rule::channels);
+      wake(key.destination, c);
+      if (!tied && !facts) ++verdicts_sent_[size(batch)];
       return outcome::done;
     }
     if (is_post(a.what)) {
@@ -313,34 +339,19 @@ class prover {
       int const freed = batch - exchange_window(plan_.weights, plan_.facts);
       if (freed >= 0 && !is_updated(r, tied ? s : -1, freed)) return fail(rule::memory);
       if (freed >= 0 && facts && verdicts_sent_[size(freed)] != plan_.facts.ranks - 1) return fail(rule::memory);
-      post(c, a);
+      if (!lines_.post(c, a)) return fail(rule::channels);  // twice for one update
+      wake(key.source, c);
       return outcome::done;
     }
     bool& done = tied    ? exchanged_[by_update(s, batch)]
                  : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)]
                          : verdicts_[by_update(r, batch)];
     if (done) return fail(rule::complete);
-    if (!landed_on(c, a)) return outcome::blocked;
-    if (fault_ != rule::none) return outcome::done;
+    channel_lines::met const found = lines_.landed(c, a);
+    if (found == channel_lines::met::nobody) return block_on(r, c);
+    if (found == channel_lines::met::another) return fail(rule::feasible);  // it was never posted
     done = true;
     return outcome::done;
-  }
-
-  constexpr void post(int c, action const& a) {
-    if (!lines_.post(c, a)) return void(fault_ = rule::channels);  // twice for one update
-    if (int const source = lines_.of(c).source; !rank_[source].queued) wake(source);
-  }
-  /// Whether a send to a stage can complete now; a fault when the channel's next receive is for something else.
-  constexpr bool meet(int c, int stage, int m) {
-    channel_lines::met const found = lines_.send(c, stage, m);
-    if (found == channel_lines::met::another) fault_ = rule::channels;
-    return found != channel_lines::met::nobody;
-  }
-  /// Whether the message that a WAIT of the exchange is for has come; a fault when it was never posted.
-  constexpr bool landed_on(int c, action const& a) {
-    channel_lines::met const found = lines_.landed(c, a);
-    if (found == channel_lines::met::another) fault_ = rule::feasible;
-    return found != channel_lines::met::nobody;
   }
 
   constexpr verdict at_the_end() {
@@ -368,7 +379,9 @@ class prover {
   plan_view const& plan_;
   channel_table channels_;
   int const* rank_of_;
-  int stages_, total_, interval_, updates_;
+  int stages_;
+  bool is_synchronous_, recomputes_;
+  int total_, interval_, updates_;
   rows_view<instruction> program_;
   block<place> places_;  // by rank
   place* rank_;
@@ -379,10 +392,12 @@ class prover {
   history* history_;
   block<int> newest_;  // by stage, updates done
   int* newest_at_ = newest_.data();
-  block<int> finished_;                       // by stage and batch, weight gradients done
+  block<int> finished_;  // by stage and batch, weight gradients done
+  int* finished_at_ = finished_.data();
   block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
   block<int> verdicts_sent_;                  // by batch
   channel_lines lines_;
+  lifetimes lives_;
   slot_owners slots_;
   rule fault_ = rule::none;
 };
