@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2/saved_training.hpp>
 
@@ -189,6 +190,7 @@ trainer::origin origin_of(trainer::request const& r, std::optional<pw::gpt2::sav
     from.file.emplace(r.weights);
     if (std::filesystem::is_directory(r.weights) && std::filesystem::exists(r.weights + "/config.json"))
       pw::gpt2::check(*from.file, pw::gpt2::read_configuration(r.weights));
+    else static_cast<void>(pw::gpt2::names_in(*from.file, r.model));  // each there, and in its shape
   }
   if (from.saved && from.saved->record().steps >= r.steps)
     throw pw::error(fmt::format("checkpoint {} has done {} steps already; ask for more --steps than that in all",
@@ -220,9 +222,11 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   }
   auto const data = trainer::load_data(r);
   // Refuses what cannot be planned or held before anything is timed.
-  trainer::check_memory(trainer::plan_training(r, trainer::operations_of(r)));
+  auto p = trainer::plan_training(r, trainer::operations_of(r));
+  trainer::check_memory(p, on->ranks_here(r.ranks));
   auto const* const half = r.backend == "libtorch" ? &trainer::load_libtorch_half("--backend libtorch") : nullptr;
-  auto const p = trainer::plan_training(r, half != nullptr ? half->measured_costs(r) : trainer::measured_costs(r));
+  if (speaks)  // what was measured is shown, and nothing else depends on it: others would compute beside, and in vain
+    p = trainer::plan_training(r, half != nullptr ? half->measured_costs(r) : trainer::measured_costs(r));
   if (talks && speaks) {
     fmt::print("{}", trainer::describe(r, p));
     if (from.saved) fmt::print("goes on from {}\n", from.saved->folder().string());

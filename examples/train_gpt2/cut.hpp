@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstddef>
 #include <ctime>
-#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/plan/simulate.hpp>
+#include <pipewright/stage/balanced_sizes.hpp>
 
 #include "request.hpp"
 
@@ -41,41 +41,6 @@ inline std::vector<layer_cost> operations_of(request const& r) {
   return costs;
 }
 
-/// Sizes of neighbouring runs of layers whose dearest is as cheap as can be: dynamic programming, cubic.
-inline std::vector<int> balance_by_cost(std::vector<layer_cost> const& costs, int stages) {
-  int const n = static_cast<int>(costs.size());
-  if (stages > n)
-    throw pw::error(fmt::format(
-        "{} stages cannot be made of {} layers; choose fewer ranks or chunks, or a model with more layers", stages, n));
-  std::vector<double> before(costs.size() + 1);
-  for (int i = 0; i < n; ++i)
-    before[static_cast<std::size_t>(i) + 1] =
-        before[static_cast<std::size_t>(i)] + costs[static_cast<std::size_t>(i)].all();
-  auto const width = static_cast<std::size_t>(n) + 1;
-  std::vector<double> best(width * (static_cast<std::size_t>(stages) + 1), std::numeric_limits<double>::infinity());
-  std::vector<int> from(best.size());
-  auto at = [&](int stage, int layer) {
-    return static_cast<std::size_t>(stage) * width + static_cast<std::size_t>(layer);
-  };
-  best[at(0, 0)] = 0;
-  for (int s = 1; s <= stages; ++s)
-    for (int end = s; end <= n; ++end)
-      for (int begin = s - 1; begin < end; ++begin) {
-        double const dearest = std::max(
-            best[at(s - 1, begin)], before[static_cast<std::size_t>(end)] - before[static_cast<std::size_t>(begin)]);
-        if (dearest < best[at(s, end)]) {
-          best[at(s, end)] = dearest;
-          from[at(s, end)] = begin;
-        }
-      }
-  std::vector<int> sizes(static_cast<std::size_t>(stages));
-  for (int s = stages, end = n; s > 0; --s) {
-    sizes[static_cast<std::size_t>(s) - 1] = end - from[at(s, end)];
-    end = from[at(s, end)];
-  }
-  return sizes;
-}
-
 inline std::size_t parameters_of(request const& r, int layer) {
   auto const c = static_cast<std::size_t>(r.model.width);
   if (layer == 0) return c * static_cast<std::size_t>(r.model.vocabulary + r.model.positions);
@@ -83,10 +48,14 @@ inline std::size_t parameters_of(request const& r, int layer) {
   return 12 * c * c + 13 * c;
 }
 
-/// Every layer's weight under a cut that has a name: its operations, its parameters, 1, or 1 where it is of a type.
-inline std::vector<layer_cost> weights_of_cut(request const& r) {
-  if (r.cut == "cost") return operations_of(r);
-  std::vector<layer_cost> costs;
+/// Every layer's weight under a cut that has a name: its operations, its parameters, 1, or 1 where it is of a type. Never
+/// what was measured: every rank finds the same cut by itself.
+inline std::vector<double> weights_of_cut(request const& r) {
+  std::vector<double> costs;
+  if (r.cut == "cost") {
+    for (layer_cost const& each : operations_of(r)) costs.push_back(each.all());
+    return costs;
+  }
   bool any = false;
   for (int layer = 0; layer < gpt2::layer_count(r.model); ++layer) {
     auto const* const type = layer == 0                    ? "type:GPT2Embedding"
@@ -97,7 +66,7 @@ inline std::vector<layer_cost> weights_of_cut(request const& r) {
                           : r.cut == type       ? 1.
                                                 : 0.;
     any = any || weight > 0;
-    costs.push_back({weight, 0, 0});
+    costs.push_back(weight);
   }
   if (!any)
     throw pw::error(
@@ -109,7 +78,7 @@ inline std::vector<layer_cost> weights_of_cut(request const& r) {
 
 /// The cut that was asked for.
 inline std::vector<int> cut_of(request const& r, int stages) {
-  if (r.balance.empty()) return balance_by_cost(weights_of_cut(r), stages);
+  if (r.balance.empty()) return pw::balanced_sizes(weights_of_cut(r), stages);
   int const layers = gpt2::layer_count(r.model), given = std::accumulate(r.balance.begin(), r.balance.end(), 0);
   if (static_cast<int>(r.balance.size()) != stages)
     throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)",

@@ -18,6 +18,12 @@ class gloo_processes final : public processes {
  public:
   explicit gloo_processes(pw::launch::place here) : here_{std::move(here)} {}
   int rank() const override { return here_.rank; }
+  /// As launchers number them, machine by machine.
+  std::vector<int> ranks_here(int) const override {
+    if (!here_.local_rank || !here_.local_size || *here_.local_rank > here_.rank) return {here_.rank};
+    int const first = here_.rank - *here_.local_rank;
+    return ranks_from(first, std::min(*here_.local_size, here_.size - first));
+  }
   std::vector<share> run(request const& r, pw::plan_view, part const& part_of) const override {
     // Programs take their time to start, whatever the deadline of those that run.
     pw::gloo::link over(pw::gloo::store_of(here_, std::max(60., r.deadline)), here_.rank, here_.size, here_.address,

@@ -4,8 +4,13 @@
 
 #include <cstddef>
 #include <functional>
+#include <numeric>
+#include <string_view>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include <pipewright/error.hpp>
 #include <pipewright/plan/plan_view.hpp>
 #include <pipewright/transport/in_process.hpp>
 #include <pipewright/transport/wire/endpoint.hpp>
@@ -16,6 +21,22 @@
 #include "told_to_end.hpp"
 
 namespace trainer {
+
+/// `count` ranks from `first` on.
+inline std::vector<int> ranks_from(int first, int count) {
+  std::vector<int> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), first);
+  return all;
+}
+
+/// Throws where a launcher has not started a process for each rank; `command`: what would.
+inline void check_started(int started, request const& r, std::string_view command) {
+  if (started != r.ranks)
+    throw pw::error(
+        fmt::format("{} process{} started, but --ranks is {}; start as many: {} {} train_gpt2 --transport {} "
+                    "...",
+                    started, started == 1 ? " was" : "es were", r.ranks, command, r.ranks, r.transport));
+}
 
 /// One rank's part of a training.
 using part = std::function<share(endpoint&)>;
@@ -30,6 +51,8 @@ class processes {
 
   /// The rank that this process is; 0 where it is all of them.
   virtual int rank() const = 0;
+  /// Those of `all` ranks that are known to run on this machine; this process's at least.
+  virtual std::vector<int> ranks_here(int all) const = 0;
   /// Runs the part of each rank that this process is. All shares, on rank 0; none on others. Throws what ended a rank.
   virtual std::vector<share> run(request const& r, pw::plan_view plan, part const& part_of) const = 0;
 
@@ -47,6 +70,7 @@ class processes {
 class threads final : public processes {
  public:
   int rank() const override { return 0; }
+  std::vector<int> ranks_here(int all) const override { return ranks_from(0, all); }
   std::vector<share> run(request const& r, pw::plan_view plan, part const& part_of) const override {
     std::vector<share> shares(static_cast<std::size_t>(r.ranks));
     pw::in_process::run(plan,

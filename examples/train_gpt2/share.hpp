@@ -83,7 +83,9 @@ inline share unpacked(std::vector<std::uint8_t> const& bytes) {
 
 }  // namespace detail
 
-/// The shares of all ranks on rank 0, none on others. All call it together, once their pipelines are at rest.
+/// The shares of all ranks on rank 0, none on others. All call it together, once their pipelines are at rest: channels are
+/// first-in, first-out, and every send and post on one that a pipeline shared is then through. A rank that failed does not
+/// come here; its endpoint's end stops those that do. Weights travel as any value does, in pieces where they are many.
 inline std::vector<share> gathered(endpoint& here, share mine) {
   auto const channel = [&](int from) {
     return here.open({.source = from, .destination = 0, .carries = pw::traffic::activation});

@@ -43,11 +43,7 @@ inline pw::launch::place place_of(request const& r) {
     given.port = port;
   }
   auto here = pw::launch::find_place(given);
-  if (here.size != r.ranks)
-    throw pw::error(
-        fmt::format("{} process{} started, but --ranks is {}; start as many: pipewright-run -n {} "
-                    "train_gpt2 --transport gloo ...",
-                    here.size, here.size == 1 ? " was" : "es were", r.ranks, r.ranks));
+  check_started(here.size, r, "pipewright-run -n");
   return here;
 }
 

@@ -24,10 +24,12 @@
 #include <pipewright/stage/balance.hpp>
 #include <pipewright/trace/recorder.hpp>
 
+#include "alike.hpp"
 #include "cut.hpp"
 #include "data.hpp"
 #include "meter.hpp"
 #include "optimizer.hpp"
+#include "origin.hpp"
 #include "processes.hpp"
 #include "request.hpp"
 #include "sample.hpp"
@@ -95,13 +97,16 @@ inline void with_schedule(request const& r, auto&& run) {
 
 namespace detail {
 
-/// Bytes of what a layer keeps of a micro-batch, as its `saved` counts them; boundaries apart.
+/// Bytes of what a layer keeps of a micro-batch, boundaries apart: of the host as its `saved` counts them, and as much in
+/// torch's graph, which besides holds the attention's probabilities, before and after dropout, where it drops some.
 inline std::size_t saved_bytes(request const& r, int layer) {
   auto const n = [](int v) { return static_cast<std::size_t>(v); };
   std::size_t const tokens = n(r.tokens_of_micro_batch()), width = n(r.model.width);
   if (layer == 0) return 4 * tokens + 8;
   if (layer == r.model.layers + 1) return 4 * (tokens * (width + n(r.model.vocabulary) + 3) + 2 * width);
-  return 4 * (tokens * (15 * width + n(r.model.heads) + 4) + 4 * width);
+  bool const keeps_probabilities = r.backend == "libtorch" && r.model.attention_dropout > 0;
+  std::size_t const probabilities = keeps_probabilities ? 2 * n(r.model.heads) * n(r.sequence_length()) : 0;
+  return 4 * (tokens * (15 * width + n(r.model.heads) + 4 + probabilities) + 4 * width);
 }
 
 inline std::vector<int> steady_versions(pw::plan_view const& plan, auto policy, pw::needs wants) {
@@ -177,33 +182,31 @@ inline prospect plan_training(request const& r, std::vector<layer_cost> const& l
   return p;
 }
 
-/// Throws where a training would not fit this machine's memory: weights in all versions, gradients, optimizer states and
-/// activations.
-inline void check_memory(prospect const& p) {
+/// Throws where those ranks of a training would not fit this machine's memory: weights in all versions, gradients, optimizer
+/// states and activations.
+inline void check_memory(prospect const& p, std::vector<int> const& ranks_here) {
   double need = 0;
-  for (std::size_t r = 0; r < p.parameters.size(); ++r)
+  for (int const rank : ranks_here) {
+    auto const r = static_cast<std::size_t>(rank);
     need += static_cast<double>(p.weight_bytes[r]) + 4. * 3 * static_cast<double>(p.parameters[r]) +
             static_cast<double>(p.activation_bytes[r]);
+  }
   double const have = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (need > 0.9 * have)
-    throw pw::error(
-        fmt::format("this training needs some {:.1f} GB of memory and the machine has {:.1f}; choose a smaller model, "
-                    "fewer sequences or micro-batches, or --recompute always",
-                    need / 1e9, have / 1e9));
+    throw pw::error(fmt::format(
+        "this training needs some {:.1f} GB of memory{} and the machine has {:.1f}; choose a smaller model, "
+        "fewer sequences or micro-batches, or --recompute always",
+        need / 1e9,
+        ranks_here.size() == p.parameters.size()
+            ? ""
+            : fmt::format(" for {} of its {} ranks", ranks_here.size(), p.parameters.size()),
+        have / 1e9));
 }
 
 /// Hears how a training goes on: a step, its loss and how fast it was, and at times a held-out loss. Says whether it
 /// told of it, so that the next speed is that of the steps from here on.
 using progress_line =
     std::function<bool(int step, double loss, double tokens_per_second, std::optional<double> held_out)>;
-
-/// Where a training starts: from drawn weights, from those of a file, or where another was saved.
-struct origin {
-  std::optional<pw::safetensors::checkpoint> file{};
-  std::optional<gpt2::saved_training> saved{};
-
-  int steps() const { return saved ? static_cast<int>(saved->record().steps) : 0; }
-};
 
 /// All ranks' shares together.
 inline outcome joined(pw::plan_view plan, std::vector<share> shares) {
@@ -236,10 +239,17 @@ template<class Set> class training {
 
  public:
   training(request const& r, prospect const& p, data_set const& data, Set set, progress_line report, origin const& from)
-      : r_{r}, p_{p}, data_{data}, set_{std::move(set)}, report_{std::move(report)}, from_{from} {}
+      : r_{r},
+        p_{p},
+        data_{data},
+        set_{std::move(set)},
+        report_{std::move(report)},
+        from_{from},
+        alike_{what_is_alike(r, p.sizes, data, from)} {}
 
   /// One rank's part, over any transport.
   share run_rank(endpoint& here) {
+    for (auto const& words : alike_) here.agree(words);
     share result;
     int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
     meter seen(r_.pace);
@@ -323,12 +333,7 @@ template<class Set> class training {
   void load(auto& pipeline) {
     auto const& file = *from_.file;
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      auto const from =
-          file.floats(gpt2::name_in(file, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)));
-      if (from.size() != values.size())
-        throw pw::error(fmt::format("{} of {} has {} values, but the model needs {}; check --model", name, r_.weights,
-                                    from.size(), values.size()));
-      std::copy(from.begin(), from.end(), values.begin());
+      file.read(gpt2::name_in(file, r_.tied && name == "lm_head.weight" ? "wte.weight" : std::string(name)), values);
     });
   }
 
@@ -356,6 +361,7 @@ template<class Set> class training {
   Set set_;
   progress_line report_;
   origin const& from_;
+  std::vector<std::string> alike_;
 };
 
 }  // namespace detail
@@ -364,7 +370,7 @@ template<class Set> class training {
 /// empty.
 inline outcome train_layers(auto model, processes const& on, request const& r, prospect const& p, data_set const& data,
                             progress_line report, origin const& from) {
-  check_memory(p);
+  check_memory(p, on.ranks_here(r.ranks));
   auto const run = [&](auto set) {
     detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), from);
     auto shares = on.run(r, p.plan.view(), [&](endpoint& here) { return training.run_rank(here); });

@@ -140,7 +140,7 @@ TEST_CASE("loading checks names and shapes") {
   auto larger = test::whole_model({.vocabulary = 54, .positions = 9, .width = 32, .heads = 4, .layers = 2});
   CHECK_THROWS_WITH_AS(gpt2::load(file, std::get<0>(larger.weights.layers)),
                        ("GPT-2: wte.weight of " + path.string() +
-                        " does not have the shape 54 x 32 that the model needs; check the model's sizes")
+                        " has the shape 53 x 32 instead of 54 x 32 that the model needs; check the model's sizes")
                            .c_str(),
                        pw::error);
 }

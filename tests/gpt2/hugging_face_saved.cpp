@@ -124,7 +124,7 @@ TEST_CASE("a checkpoint that is not the model's is refused") {
   CHECK(written([](auto& t) { t.push_back(t[3]), t.back().name = "transformer.h.0.attn.bias"; }, described).empty());
   CHECK(written([](auto& t) { std::swap(t[4].shape[0], t[4].shape[1]); }, described)
             .find("h.0.attn.c_attn.weight of " + (here.path / "model.safetensors").string() +
-                  " does not have the shape 24 x 72") != std::string::npos);
+                  " has the shape 72 x 24 instead of 24 x 72") != std::string::npos);
   auto fewer = described;
   fewer.sizes.layers = 2;
   CHECK(written(unchanged, fewer).find("check that config.json belongs to it") != std::string::npos);

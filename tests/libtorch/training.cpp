@@ -162,27 +162,37 @@ TEST_CASE("with the halves of backward apart, to the same bits") {
 }
 
 TEST_CASE("what a stage refuses names rank, stage, micro-batch and action") {
+  using tensors = std::vector<tensor>;
   auto const layers = pw::layers(
-      [] { return lt::stage<>(set(torch::nn::Linear(3, 3))); },
-      [] { return lt::stage<>(set(torch::nn::Linear(3, 3)), {.inputs = {{.dtype = at::kDouble, .sizes = {{2, 3}}}}}); },
+      [] {
+        return lt::stage<tensors>(set(torch::nn::Linear(3, 3)),
+                                  [](auto&, std::vector<at::Tensor> const& x) { return x; });
+      },
+      [] {
+        return lt::stage<tensors, tensor>(set(torch::nn::Linear(3, 3)),
+                                          [](auto& m, std::vector<at::Tensor> const& x) { return m.forward(x[0]); },
+                                          {.inputs = {{.dtype = at::kDouble, .sizes = {{2, 3}}}}});
+      },
       [] {
         return lt::loss_stage<>(set(torch::nn::Linear(3, 1)), [](auto& m, at::Tensor const& x, at::Tensor const& t) {
           return (m.forward(x) - t).square().sum();
         });
       });
   struct uneven {
-    void input(int micro_batch, tensor& to) const { to = numbers({micro_batch == 1 ? 4 : 2, 3}); }
+    tensors one;  ///< the input of micro-batch 1
+    void input(int micro_batch, tensors& to) const { to = micro_batch == 1 ? one : tensors{numbers({2, 3})}; }
     void target(int, tensor& to) const { to = numbers({1}); }
   };
   auto const plan = pw::make_plan("gpipe", {.ranks = 3, .micro_batches = 3});
-  CHECK_THROWS_WITH_AS(
-      pw::in_process::run(plan,
-                          [&](auto& here) {
-                            auto training =
-                                pw::pipeline(plan, pw::balance(layers, {1, 1, 1}), here, pw::sgd{.rate = 0.1});
-                            training.step(uneven{});
-                          }),
-      doctest::Contains("rank 1, stage 1, micro-batch 1, action 1F1: input tensor 0 is Double [4, 3], but "
-                        "the stage takes Double [2, 3]"),
-      pw::error);
+  for (auto const& [one, why] : std::vector<std::pair<tensors, std::string>>{
+           {{numbers({2, 3}), numbers({1})}, "the input has 2 tensors, but the stage takes 1"},
+           {{numbers({4, 3})}, "input tensor 0 is Double [4, 3], but the stage takes Double [2, 3]"},
+           {{numbers({2, 3}, 0, at::kFloat)}, "input tensor 0 is Float [2, 3], but the stage takes Double [2, 3]"}})
+    CHECK_THROWS_WITH_AS(pw::in_process::run(plan,
+                                             [&](auto& here) {
+                                               auto training = pw::pipeline(plan, pw::balance(layers, {1, 1, 1}), here,
+                                                                            pw::sgd{.rate = 0.1});
+                                               training.step(uneven{one});
+                                             }),
+                         doctest::Contains(("rank 1, stage 1, micro-batch 1, action 1F1: " + why).c_str()), pw::error);
 }

@@ -265,6 +265,9 @@ TEST_CASE("what cannot be saved or resumed is refused with one sentence, and not
   is_refused(resume + "--schedule 2bw", "cannot go on under 2bw");
   is_refused(resume + "--model small", "is not the model of");
   is_refused(resume + "--weights " + saved, "leave out --weights");
+  is_refused(
+      "--model layers=6,width=16,heads=2,positions=32 --weights " + saved + "/step-2/model.safetensors.index.json",
+      "wpe.weight of " + saved + "/step-2/model.safetensors.index.json has the shape 16 x 16 instead of 32 x 16");
   is_refused(resume + "--schedule zigzag", "zigzag");
   is_refused("--save " + saved + " --steps 1", "of another training");
   is_refused("--save-every 10", "add --save");

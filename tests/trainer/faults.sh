@@ -10,6 +10,7 @@ shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
+RANDOM=${PIPEWRIGHT_SEED:=$(date +%N | sed 's/^0*//')} # when a rank is lost; said where something fails
 
 # Each rank leaves its process number, and what it says.
 each='rank=${RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-}}}; echo $$ >"$0/pid-$rank"; exec "$@" 2>"$0/err-$rank"'
@@ -19,7 +20,7 @@ is_alive() { [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null)" != Z ] &
 fault() {
   local here=$work/$1-$2 wrong='' status=0 began took pid rank
   mkdir "$here"
-  timeout -k 5 100 "${launch[@]}" bash -c "$each" "$here" "$trainer" --transport "$transport" --deadline 2 --ranks 4 \
+  "${launch[@]}" bash -c "$each" "$here" "$trainer" --transport "$transport" --deadline 2 --ranks 4 \
     --model layers=6,width=16,heads=2,positions=16 --micro-batches 4 --steps 1000000 --quiet --save-every "$3" \
     --save "$here/saved" --json "$here/figures.json" --trace "$here/trace.json" >"$here/out" 2>&1 &
   local job=$!
@@ -27,18 +28,27 @@ fault() {
     ls "$here"/saved/step-* >/dev/null 2>&1 && break
     sleep 0.02
   done
-  sleep "0.$((RANDOM % 10))"
-  kill -0 "$job" 2>/dev/null || wrong="; it ended by itself"
+  sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+  is_alive "$job" || wrong="; it ended by itself"
   kill "-$1" "$(cat "$here/pid-$2")"
   began=$(date +%s%N)
-  wait "$job" || status=$?
-  while took=$((($(date +%s%N) - began) / 1000000)) && [ "$took" -le 7000 ]; do  # the launcher may end just before them
+  while took=$((($(date +%s%N) - began) / 1000000)) && [ "$took" -le 7000 ]; do
     pid=
+    is_alive "$job" && pid=launcher
     for rank in 0 1 2 3; do is_alive "$(cat "$here/pid-$rank")" && pid=$rank; done
     [ -z "$pid" ] && break
     sleep 0.02
   done
-  [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || wrong+="; status $status"
+  if is_alive "$job"; then
+    wrong+="; the launcher is left"
+    kill "$job"
+    sleep 1
+    kill -9 "$job" 2>/dev/null
+    wait "$job"
+  else
+    wait "$job" || status=$?
+    [ "$status" -ne 0 ] || wrong+="; status 0"
+  fi
   [ "$took" -le 7000 ] || wrong+="; it took $took ms"
   for rank in 0 1 2 3; do
     pid=$(cat "$here/pid-$rank")
@@ -55,7 +65,7 @@ fault() {
   "$trainer" --resume "$here/saved" --steps $((newest + 1)) --ranks 1 --sample 0 --quiet >"$here/again" 2>&1 ||
     wrong+="; it cannot go on: $(cat "$here/again")"
   if [ -n "$wrong" ]; then
-    printf 'FAILED %s of rank %s%s\n%s\n' "$1" "$2" "$wrong" "$(cat "$here/out")"
+    printf 'FAILED %s of rank %s (PIPEWRIGHT_SEED=%s)%s\n%s\n' "$1" "$2" "$PIPEWRIGHT_SEED" "$wrong" "$(cat "$here/out")"
     failed=1
   else
     printf 'passed %s of rank %s, %s ms: %s\n' "$1" "$2" "$took" "$(cat "$here"/err-* | grep -m1 -oE "$place.*")"

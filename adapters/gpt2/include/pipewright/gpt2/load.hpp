@@ -50,12 +50,21 @@ concept tensor_source = requires(T const& from, std::string const& name, std::sp
 
 namespace detail {
 
+/// A shape for sentences: 54 x 32.
+inline auto spelled(std::vector<std::uint64_t> const& shape) -> std::string {
+  if (shape.empty()) return "of a single value";
+  if (shape.size() > 8) return "of " + std::to_string(shape.size()) + " extents";
+  std::string text;
+  for (auto const extent : shape) text += (text.empty() ? "" : " x ") + std::to_string(extent);
+  return text;
+}
+
 /// The name in a file of a parameter that has its shape there.
 auto fitting_name_in(tensor_source auto const& from, parameter const& p) -> std::string {
   auto name = name_in(from, p.name);
-  if (from.at(name).shape != shape_of(p)) {
-    throw error("GPT-2: " + name + " of " + from.name() + " does not have the shape " + std::to_string(p.rows) + " x " +
-                std::to_string(p.columns) + " that the model needs; check the model's sizes");
+  if (auto const& found = from.at(name).shape; found != shape_of(p)) {
+    throw error("GPT-2: " + name + " of " + from.name() + " has the shape " + spelled(found) + " instead of " +
+                spelled(shape_of(p)) + " that the model needs; check the model's sizes");
   }
   return name;
 }
@@ -67,18 +76,23 @@ inline auto is_causal_mask(std::string_view name) -> bool {
 
 }  // namespace detail
 
+/// The names in a file of all of a model's tensors. Throws error where one is missing or of another shape.
+[[nodiscard]] auto names_in(tensor_source auto const& from, configuration const& sizes) -> std::set<std::string> {
+  std::set<std::string> names;
+  auto const find = [&](std::vector<parameter> const& tensors) {
+    for (auto const& p : tensors) names.insert(detail::fitting_name_in(from, p));
+  };
+  find(embedding_tensors(sizes));
+  for (int i = 0; i < sizes.layers; ++i) find(block_tensors(sizes, i));  // the first that is missing throws
+  find(head_tensors(sizes));
+  return names;
+}
+
 /// Throws error unless a checkpoint holds this model and nothing else: each tensor once, in its shape, as floats; where
 /// embedding and head are one weight, not two different ones. Reads no values but those of such a head.
 inline void check(safetensors::checkpoint const& from, hugging_face_model const& model) {
   check(model.sizes);
-  std::set<std::string> known;
-  auto const expect = [&](std::vector<parameter> const& tensors) {
-    for (auto const& p : tensors) known.insert(detail::fitting_name_in(from, p));
-  };
-  expect(embedding_tensors(model.sizes));
-  for (int i = 0; i < model.sizes.layers; ++i)
-    expect(block_tensors(model.sizes, i));  // the first that is missing throws
-  expect(head_tensors(model.sizes));
+  auto const known = names_in(from, model.sizes);
   for (auto const& name : from.names()) {
     if (known.contains(name) || detail::is_causal_mask(name)) continue;
     throw error("GPT-2: checkpoint " + from.name() + " holds " + safetensors::shown(name) +

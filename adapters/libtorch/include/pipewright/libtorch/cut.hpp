@@ -6,8 +6,6 @@
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +13,7 @@
 #include <torch/nn/module.h>
 
 #include <pipewright/error.hpp>
+#include <pipewright/stage/balanced_sizes.hpp>
 
 namespace pipewright::inline v0::libtorch {
 
@@ -32,49 +31,6 @@ inline layer_summary summary_of(torch::nn::Module const& module) {
   for (at::Tensor const& each : module.parameters()) found.parameters += each.numel();
   return found;
 }
-
-namespace detail {
-
-/// Ends runs of neighbours where `join(cost of the runs before, cost of a run)`, over all runs, is least. Dynamic programming,
-/// cubic; infinity is a run that may not be.
-inline std::vector<int> cheapest_runs(std::vector<double> const& costs, int stages, auto join) {
-  std::size_t const n = costs.size(), s = static_cast<std::size_t>(stages);
-  std::vector<double> before(n + 1);
-  for (std::size_t i = 0; i < n; ++i) before[i + 1] = before[i] + costs[i];
-  std::vector best(s + 1, std::vector(n + 1, std::numeric_limits<double>::infinity()));
-  std::vector from(s + 1, std::vector<std::size_t>(n + 1));
-  best[0][0] = 0;
-  for (std::size_t k = 1; k <= s; ++k)
-    for (std::size_t end = k; end <= n; ++end)
-      for (std::size_t begin = k - 1; begin < end; ++begin) {
-        double const all = join(best[k - 1][begin], before[end] - before[begin]);
-        if (all < best[k][end]) {
-          best[k][end] = all;
-          from[k][end] = begin;
-        }
-      }
-  std::vector<int> sizes(s);
-  for (std::size_t k = s, end = n; k > 0; --k) {
-    sizes[k - 1] = static_cast<int>(end - from[k][end]);
-    end = from[k][end];
-  }
-  return sizes;
-}
-
-/// Runs of neighbours, the dearest as cheap as can be; among those, the most even.
-inline std::vector<int> balanced(std::vector<double> const& costs, int stages) {
-  auto const by_dearest = cheapest_runs(costs, stages, [](double before, double run) { return std::max(before, run); });
-  double dearest = 0;
-  for (auto at = costs.begin(); int const size : by_dearest) {
-    dearest = std::max(dearest, std::accumulate(at, at + size, 0.0));
-    at += size;
-  }
-  return cheapest_runs(costs, stages, [dearest](double before, double run) {
-    return run > dearest ? std::numeric_limits<double>::infinity() : before + run * run;
-  });
-}
-
-}  // namespace detail
 
 /// How many layers each stage gets, for balance(model, sizes):
 ///   "uniform"          as many each, the first stages one more where they do not divide
@@ -96,7 +52,7 @@ inline std::vector<int> cut(std::vector<layer_summary> const& layers, std::strin
   std::vector<double> costs;
   if (how == "parameters") {
     for (auto const& each : layers) costs.push_back(static_cast<double>(each.parameters));
-    return detail::balanced(costs, stages);
+    return balanced_sizes(costs, stages);
   }
   if (how.starts_with("type:")) {
     std::string seen;
@@ -107,7 +63,7 @@ inline std::vector<int> cut(std::vector<layer_summary> const& layers, std::strin
     if (std::ranges::count(costs, 1) < stages)
       throw error("cut " + text + ": the model has " + std::to_string(std::ranges::count(costs, 1)) +
                   " layers of that type for " + std::to_string(stages) + " stages; its types are " + seen);
-    return detail::balanced(costs, stages);
+    return balanced_sizes(costs, stages);
   }
   sizes.clear();
   for (std::size_t at = 0; at <= how.size();) {
