@@ -23,7 +23,7 @@ template<class Policy> constexpr std::vector<pw::action> order(pw::shape s, int 
 /// Whether a row prints as that text, in the compiler too (where std::string is not usable everywhere).
 constexpr bool prints_as(std::vector<pw::action> const& row, std::string_view text) {
   std::vector<char> written;
-  pw::write_actions(row, " ",
+  pw::write_actions({row.data(), row.size()}, " ",
                     [&](std::string_view piece) { written.insert(written.end(), piece.begin(), piece.end()); });
   return std::string_view(written.data(), written.size()) == text;
 }

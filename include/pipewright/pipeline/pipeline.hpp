@@ -172,7 +172,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
   /// The losses of the last step's or evaluation's micro-batches, on the rank of the loss stage.
-  std::span<loss const> micro_batch_losses() const { return losses_; }
+  std::span<loss const> micro_batch_losses() const { return {losses_.data(), losses_.size()}; }
 
   /// Calls visit(stage, name, span of values, options) for the newest weights of this rank's stages, ascending; the values
   /// may be changed, to load a checkpoint. Between steps; asynchronous streams are drained first.

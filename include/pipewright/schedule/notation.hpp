@@ -9,6 +9,7 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/schedule/action.hpp>
+#include <pipewright/schedule/rows.hpp>
 #include <pipewright/schedule/shape.hpp>
 
 /// Actions as text, as the field and PyTorch's pipelining write them: `2F0 2B0 2I0 2W0 2SEND_F0 2RECV_B0`, a stage, a
@@ -234,9 +235,8 @@ class action_text {
 
 /// Writes a rank's actions in order as append(std::string_view) pieces, `separator` between them, a fused pair as one
 /// word. Linear.
-constexpr void write_actions(std::span<action const> row, std::string_view separator, auto&& append) {
-  auto const* const a = row.data();
-  auto const n = row.size();
+constexpr void write_actions(row<action> actions, std::string_view separator, auto&& append) {
+  auto const [a, n] = actions;
   for (std::size_t i = 0; i < n; ++i) {
     if (i > 0) append(separator);
     if (!a[i].overlapped || i + 1 == n) {
@@ -252,9 +252,9 @@ constexpr void write_actions(std::span<action const> row, std::string_view separ
 }
 
 /// A rank's actions as one text, `0F0 0F1 0B0 0B1`.
-inline std::string text_of(std::span<action const> row, std::string_view separator = " ") {
+inline std::string text_of(std::span<action const> actions, std::string_view separator = " ") {
   std::string text;
-  write_actions(row, separator, [&](std::string_view piece) { text += piece; });
+  write_actions({actions.data(), actions.size()}, separator, [&](std::string_view piece) { text += piece; });
   return text;
 }
 

@@ -16,23 +16,22 @@ namespace detail {
 /// Ends runs of neighbours where `join(cost of the runs before, cost of a run)`, over all runs, is least; `before` are the
 /// sums of the first 0, 1, ... costs. Dynamic programming, cubic; infinity is a run that may not be.
 inline std::vector<int> cheapest_runs(std::vector<double> const& before, int stages, auto join) {
-  std::size_t const n = before.size() - 1, s = static_cast<std::size_t>(stages);
-  std::vector best(s + 1, std::vector(n + 1, std::numeric_limits<double>::infinity()));
-  std::vector from(s + 1, std::vector<std::size_t>(n + 1));
-  best[0][0] = 0;
+  std::size_t const n = before.size() - 1, s = static_cast<std::size_t>(stages), row = n + 1;
+  std::vector<double> best((s + 1) * row, std::numeric_limits<double>::infinity());
+  std::vector<int> last((s + 1) * row);  // the size of the last run, where k runs of the first `end` costs are best
+  best[0] = 0;
   for (std::size_t k = 1; k <= s; ++k)
     for (std::size_t end = k; end <= n; ++end)
       for (std::size_t begin = k - 1; begin < end; ++begin) {
-        double const all = join(best[k - 1][begin], before[end] - before[begin]);
-        if (all < best[k][end]) {
-          best[k][end] = all;
-          from[k][end] = begin;
-        }
+        double const all = join(best[(k - 1) * row + begin], before[end] - before[begin]);
+        if (!(all < best[k * row + end])) continue;
+        best[k * row + end] = all;
+        last[k * row + end] = static_cast<int>(end - begin);
       }
   std::vector<int> sizes(s);
   for (std::size_t k = s, end = n; k > 0; --k) {
-    sizes[k - 1] = static_cast<int>(end - from[k][end]);
-    end = from[k][end];
+    sizes[k - 1] = last[k * row + end];
+    end -= static_cast<std::size_t>(sizes[k - 1]);
   }
   return sizes;
 }

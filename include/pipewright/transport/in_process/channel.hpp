@@ -91,6 +91,7 @@ class channel {
         destination_(everybody.at(key.destination)) {}
 
   channel_key key() const { return key_; }
+  edge& along() const { return edge_; }
 
   /// Called by the source's thread only; returns the transfer's number.
   std::uint64_t send(message value) {

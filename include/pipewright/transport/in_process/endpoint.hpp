@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <deque>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -37,24 +37,16 @@ class world {
     if (ranks < 1) throw error("an in-process world needs at least one rank, not " + std::to_string(ranks));
     return ranks;
   }
-  struct connection {
-    int source, destination;
-    detail::edge along;
-    std::vector<std::unique_ptr<detail::channel>> channels = {};
-  };
   detail::channel& open(channel_key key) {
     std::lock_guard lock(mutex_);
-    auto& [source, destination, along, channels] = connect(key);
-    for (auto& each : channels)
-      if (each->key() == key) return *each;
-    return *channels.emplace_back(std::make_unique<detail::channel>(key, shared_, along));
+    for (auto& each : channels_)
+      if (each.key() == key) return each;
+    return channels_.emplace_back(key, shared_, edge_along(key));
   }
-  connection& connect(channel_key key) {
-    for (auto& each : connections_)
-      if (each->source == key.source && each->destination == key.destination) return *each;
-    connections_.push_back(std::unique_ptr<connection>(
-        new connection{key.source, key.destination, detail::edge(link_of(key), options_.mode)}));
-    return *connections_.back();
+  detail::edge& edge_along(channel_key key) {
+    for (auto& each : channels_)
+      if (each.key().source == key.source && each.key().destination == key.destination) return each.along();
+    return edges_.emplace_back(link_of(key), options_.mode);
   }
   link link_of(channel_key key) const {
     auto const over = options_.link_between ? options_.link_between(key.source, key.destination)
@@ -69,7 +61,8 @@ class world {
   options const options_;
   detail::world shared_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<connection>> connections_;
+  std::deque<detail::edge> edges_;  // both stay where they are
+  std::deque<detail::channel> channels_;
 };
 
 /// A rank's end of everything, for threads of one process: the minimal model of `transport`. Values are swapped between
