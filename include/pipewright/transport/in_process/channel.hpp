@@ -50,8 +50,9 @@ template<class Record> class numbered_ring {
   ring* newest_ = &oldest_;
 };
 
-/// What transfers between two ranks have in common, whatever their traffic.
-class edge {
+/// What transfers between two ranks have in common, whatever their traffic. On a cache line of its own: other ranks use its
+/// neighbours.
+class alignas(64) edge {
  public:
   edge(link over, transfer_mode mode) : over_(over), mode_(mode) {}
   bool takes_time() const { return over_.latency > 0 || over_.bandwidth < std::numeric_limits<double>::infinity(); }
