@@ -295,6 +295,12 @@ template<class World, class T> void carries(T const& first, T const& second) {
       },
       patience);
 }
+/// As trainers have them: two bytes that only their ends understand.
+struct brain_float {
+  std::uint16_t bits;
+  friend bool operator==(brain_float, brain_float) = default;
+};
+
 template<class World> void carries_any_boundary() {
   carries<World>(1, -2);
   carries<World>(std::vector<float>{1, 2, 3}, std::vector<float>{});
@@ -306,6 +312,8 @@ template<class World> void carries_any_boundary() {
   carries<World>(pw::nothing{}, pw::nothing{});
   carries<World>(record{{1, 2}, "noted"}, record{{}, {}});
   carries<World>(std::vector<std::string>{"a", "", "ccc"}, std::vector<std::string>{});
+  carries<World>(std::vector<std::string>(1000, "each has a number in the shape"), std::vector<std::string>{"b"});
+  carries<World>(std::vector<brain_float>{{0x3f80}, {0xffff}, {0x0001}}, std::vector<brain_float>(1000, {0x7f80}));
   std::vector<std::int32_t> large(1 << 22);
   for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<std::int32_t>(i * 2654435761U);
   carries<World>(large, std::vector<std::int32_t>{7});

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every process of an mpirun runs all tests; one speaks, the others only where they fail.
+// Every process of an mpirun runs all tests; one speaks, the others only where they fail. With PIPEWRIGHT_MPI_THREADS set to
+// "funneled" MPI allows calls of one thread only.
 #define DOCTEST_CONFIG_IMPLEMENT
+#include <cstdio>
+#include <cstdlib>
 #include <sstream>
+#include <string_view>
 
 #include <doctest/doctest.h>
 
 #include <pipewright/mpi/link.hpp>
 
 int main(int argc, char** argv) {
-  pipewright::mpi::environment const mpi;
+  char const* const threads = std::getenv("PIPEWRIGHT_MPI_THREADS");
+  bool const is_funneled = threads != nullptr && std::string_view(threads) == "funneled";
+  pipewright::mpi::environment const mpi(is_funneled ? MPI_THREAD_FUNNELED : MPI_THREAD_MULTIPLE);
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   std::ostringstream unheard;

@@ -26,15 +26,15 @@ inline std::string first_fault(std::string const& own) {
 }
 
 /// Runs f(endpoint&) on the first `ranks` processes; throws on all processes what one of them threw.
-template<class F> void run_over_mpi(int ranks, F&& f, double deadline = 60) {
+template<class Link = pipewright::mpi::link, class F> void run_over_mpi(int ranks, F&& f, double deadline = 60) {
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm some = MPI_COMM_NULL;
   MPI_Comm_split(MPI_COMM_WORLD, rank < ranks ? 0 : MPI_UNDEFINED, rank, &some);
   std::string fault;
   if (rank < ranks) {
-    pipewright::mpi::link over(some);
-    pipewright::mpi::endpoint here(over, {.deadline = deadline});
+    Link over(some);
+    pipewright::wire::endpoint<Link> here(over, {.deadline = deadline});
     try {
       f(here);
     } catch (std::exception const& e) {

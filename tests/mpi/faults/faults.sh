@@ -29,7 +29,8 @@ expect() {
 }
 
 launch=("$@")
-expect stop 'rank [013], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+: waited 2 s for transfer [0-9]+ of the .* channel .*rank 2'
+where='rank [013], stage [0-9]+, micro-batch [0-9]+, action [0-9A-Z_]+'
+expect stop "$where: waited 2 s for transfer [0-9]+ of the" "$where: (waited 2 s for|needs) transfer [0-9]+ of the [^;]*, which rank 2 has not"
 expect throw 'victim: this rank has had enough' 'rank [013].*rank 2: its function ended with an exception'
 expect return 'rank 2 has returned without it|a pipeline ended with micro-batches in flight'
 exit $failed

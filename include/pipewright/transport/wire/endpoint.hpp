@@ -227,7 +227,7 @@ template<link Link> class endpoint {
     return false;
   }
   bool is_complete(ticket of) {
-    throw_if_aborted();
+    throw_if_aborted(of);
     channel& c = at(of.channel);
     if (of.number < c.first) return true;
     advance(c);
@@ -235,7 +235,7 @@ template<link Link> class endpoint {
     if (of.number < c.first) return true;
     if (++polls_ % 16 == 0) {  // news of other ranks
       move();
-      throw_if_aborted();
+      throw_if_aborted(of);
       advance(c);
       if (!c.sends) deliver(c, of.number);
       if (of.number < c.first) return true;
@@ -299,6 +299,12 @@ template<link Link> class endpoint {
   void throw_if_aborted() const {
     if (stopped_by_.has_value()) throw error(reason_);
   }
+  /// Of a chain of waits any may end first. The last of the chain names the culprit, so that each says what it waits for.
+  void throw_if_aborted(ticket of) {
+    if (stopped_by_.has_value() && *stopped_by_ != rank() && of.number >= at(of.channel).first)
+      throw error("needs " + missing(of) + "; all were stopped: " + reason_);
+    throw_if_aborted();
+  }
   void stop(std::string_view why, int by) noexcept {
     if (stopped_by_.has_value()) return;
     stopped_by_ = by;
@@ -361,15 +367,16 @@ template<link Link> class endpoint {
   std::string spelled(ticket of) {
     return "transfer " + std::to_string(of.number) + " of " + pipewright::detail::spelled(at(of.channel).key);
   }
-  [[noreturn]] void fail_late(ticket of) {
+  std::string missing(ticket of) {
     channel const& c = at(of.channel);
-    fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + spelled(of) +
-         ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " + (c.sends ? "posted" : "sent"));
+    return spelled(of) + ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " +
+           (c.sends ? "posted" : "sent");
+  }
+  [[noreturn]] void fail_late(ticket of) {
+    fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + missing(of));
   }
   [[noreturn]] void fail_ended(ticket of) {
-    channel const& c = at(of.channel);
-    fail(located() + " was told to end (SIGTERM) while it waited for " + spelled(of) + ", which " +
-         pipewright::detail::spelled_rank(c.peer()) + " had not " + (c.sends ? "posted" : "sent"));
+    fail(located() + " was told to end (SIGTERM) while it waited for " + missing(of));
   }
   [[noreturn]] void fail_gone(ticket of) {
     fail(located() + " needs " + spelled(of) + ", but " + pipewright::detail::spelled_rank(at(of.channel).peer()) +

@@ -54,10 +54,9 @@ template<link Link> class transfer {
     slot.type->exchange(value_, slot.object);
     frame_->write(*slot.type, value_, numbers_, room);
     requests_.push_back(over.send(peer, tag, frame_->data(), frame_->bytes()));
-    if (frame_->numbers_follow())
-      requests_.push_back(over.send(peer, tag + 1, numbers_.data(), numbers_.size() * sizeof(std::int64_t)));
-    if (!frame_->payload_inside())
-      for_each_piece([&](std::byte* from, std::size_t n) { requests_.push_back(over.send(peer, tag + 1, from, n)); });
+    auto send = [&](std::byte* from, std::size_t n) { requests_.push_back(over.send(peer, tag + 1, from, n)); };
+    if (frame_->numbers_follow()) in_pieces(numbers_as_part(), send);
+    if (!frame_->payload_inside()) for_each_piece(send);
     state_ = state::payload;
   }
   /// In: nothing yet, since transfers before it on the channel come first.
@@ -69,6 +68,7 @@ template<link Link> class transfer {
   /// Goes as far as it can. `may_begin`: what comes next on the channel is this, in a frame with that much room. True where
   /// it is through.
   bool advance(Link& over, int peer, int tag, bool may_begin, std::size_t room, auto&& mismatch) {
+    auto ask = [&](std::byte* to, std::size_t n) { requests_.push_back(over.receive(peer, tag + 1, to, n)); };
     switch (state_) {
       case state::idle:
         if (!may_begin) return false;
@@ -80,8 +80,7 @@ template<link Link> class transfer {
         if (!all_tested(over)) return false;
         if (!frame_->is_of(*slot_.type)) mismatch(frame_->type_name());
         frame_->take_numbers(numbers_);
-        if (frame_->numbers_follow())
-          requests_.push_back(over.receive(peer, tag + 1, numbers_.data(), numbers_.size() * sizeof(std::int64_t)));
+        if (frame_->numbers_follow()) in_pieces(numbers_as_part(), ask);
         state_ = state::shape;
         [[fallthrough]];
       case state::shape:
@@ -94,9 +93,7 @@ template<link Link> class transfer {
                       std::to_string(slot_.type->bytes(value_)) +
                       " where it is received; its reshape() makes another value than its shape() tells");
         if (frame_->payload_inside()) frame_->take_payload(*slot_.type, value_);
-        else
-          for_each_piece(
-              [&](std::byte* to, std::size_t n) { requests_.push_back(over.receive(peer, tag + 1, to, n)); });
+        else for_each_piece(ask);
         state_ = state::payload;
         [[fallthrough]];
       case state::payload:
@@ -151,14 +148,19 @@ template<link Link> class transfer {
     tested_ = 0;
     return true;
   }
+  static constexpr std::size_t most_at_once() {
+    if constexpr (requires { Link::most_at_once; }) return Link::most_at_once;
+    else return std::size_t{1} << 30;  // counts of MPI are ints
+  }
+  static void in_pieces(part whole, auto&& visit) {
+    for (std::size_t at = 0; at < whole.bytes; at += most_at_once())
+      visit(static_cast<std::byte*>(whole.data) + at, std::min(most_at_once(), whole.bytes - at));
+  }
+  part numbers_as_part() { return {numbers_.data(), numbers_.size() * sizeof(std::int64_t), element::int64}; }
   void for_each_piece(auto&& visit) {
     slot_.type->for_each_part(
         value_,
-        [](void* context, part p) {
-          for (std::size_t at = 0; at < p.bytes; at += max_bytes)
-            (*static_cast<std::remove_reference_t<decltype(visit)>*>(context))(static_cast<std::byte*>(p.data) + at,
-                                                                               std::min(max_bytes, p.bytes - at));
-        },
+        [](void* context, part p) { in_pieces(p, *static_cast<std::remove_reference_t<decltype(visit)>*>(context)); },
         &visit);
   }
 
