@@ -21,6 +21,8 @@ need() {
     libfmt-dev) includes fmt/format.h && links fmt ;;
     libopenmpi-dev) command -v mpicxx ;;
     openmpi-bin) command -v mpiexec ;;
+    libmpich-dev) command -v mpicxx.mpich ;;
+    mpich) command -v mpiexec.mpich ;;
     iproute2) command -v ip ;;
     libbenchmark-dev) includes benchmark/benchmark.h && links benchmark ;;
     libopenblas-dev) includes cblas.h && links openblas ;;

@@ -59,7 +59,7 @@ class processes {
  protected:
   /// The same for one rank, over a link between processes.
   template<pw::wire::link Link> static std::vector<share> run_over(Link& over, request const& r, part const& part_of) {
-    auto const& told_to_end = note_sigterm();
+    auto const& told_to_end = note_signals();
     pw::wire::endpoint<Link> here(over, {.deadline = r.deadline, .told_to_end = &told_to_end});
     endpoint_of end(here, &told_to_end);
     return gathered(end, part_of(end));

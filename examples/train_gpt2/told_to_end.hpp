@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SIGTERM, which launchers send to the ranks that are left when one is lost: the program ends by itself and says where it was.
+// What launchers send to the ranks that are left when one is lost: the program ends by itself and says where it was. SIGTERM, and
+// from MPICH's `mpiexec -disable-auto-cleanup` SIGUSR1 (without that option it is SIGKILL, at once).
 #pragma once
 
 #include <atomic>
@@ -12,12 +13,12 @@ inline std::atomic<bool> told_to_end = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // a signal's handler may set it
 }  // namespace detail
 
-/// From now on the first SIGTERM is noted; a second one ends the program on the spot.
-inline std::atomic<bool> const& note_sigterm() {
+/// From now on the first of these signals is noted; a second one ends the program on the spot.
+inline std::atomic<bool> const& note_signals() {
   struct sigaction how{};
   how.sa_handler = [](int) { detail::told_to_end = true; };
   how.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
-  sigaction(SIGTERM, &how, nullptr);
+  for (int const each : {SIGTERM, SIGUSR1}) sigaction(each, &how, nullptr);
   return detail::told_to_end;
 }
 

@@ -302,7 +302,7 @@ template<class Set> class training {
       }
       if (saves) save(pipeline, here, batches.cursor());
       if (here.is_told_to_end())
-        throw pw::error(fmt::format("rank {} was told to end (SIGTERM) after step {}", here.rank(), step + 1));
+        throw pw::error(fmt::format("rank {} was told to end by a signal after step {}", here.rank(), step + 1));
       aside += clock::now() - paused;
       lap += clock::now() - paused;
     }

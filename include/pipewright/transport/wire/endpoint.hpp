@@ -28,7 +28,7 @@ namespace pipewright::inline v0::wire {
 /// How an endpoint waits.
 struct options {
   double deadline = 60;  ///< seconds that a wait lasts at most; 0 or less: for ever
-  /// Where a handler of SIGTERM says that it was called: a wait then fails at once and says what it was for. A launcher that
+  /// Where a handler of signals (SIGTERM) says that it was called: a wait then fails at once and says what it was for. A launcher that
   /// loses a rank ends the others so, a second or so before it kills them.
   std::atomic<bool> const* told_to_end = nullptr;
 };
@@ -154,7 +154,7 @@ template<link Link> class endpoint {
       if (std::string const gone = control_.gone_without_a_word(); !gone.empty())
         fail(located() + " needs all ranks to agree on what to run, but " + gone + " ended without it");
       if (is_told_to_end())
-        fail(located() + " was told to end (SIGTERM) while it waited for " + control_.silent() +
+        fail(located() + " was told to end by a signal while it waited for " + control_.silent() +
              " to agree on what to run");
       if (clock::now() > limit)
         fail(located() + " waited for " + control_.silent() + " to agree on what to run, for " +
@@ -376,7 +376,7 @@ template<link Link> class endpoint {
     fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + missing(of));
   }
   [[noreturn]] void fail_ended(ticket of) {
-    fail(located() + " was told to end (SIGTERM) while it waited for " + missing(of));
+    fail(located() + " was told to end by a signal while it waited for " + missing(of));
   }
   [[noreturn]] void fail_gone(ticket of) {
     fail(located() + " needs " + spelled(of) + ", but " + pipewright::detail::spelled_rank(at(of.channel).peer()) +
