@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // processes: 8
 #define DOCTEST_CONFIG_IMPLEMENT
+#include <csignal>
+
 #include <gloo/world.hpp>
 #include <laws/transport.hpp>
 
@@ -10,6 +12,20 @@ struct over_gloo {
 };
 
 TEST_CASE("Gloo keeps the laws") { laws::transport<over_gloo>(); }
+
+TEST_CASE("a write to a rank that died is an error, and not the end of this one") {
+  auto const handler_after = [](void (*before)(int)) {
+    struct sigaction now{};
+    std::signal(SIGPIPE, before);
+    support::run_over_gloo(2, [](auto&) {});
+    sigaction(SIGPIPE, nullptr, &now);
+    return now.sa_handler;
+  };
+  auto* const own = +[](int) {};
+  CHECK(handler_after(own) == own);
+  bool const has_link = support::processes::all().here.rank < 2;
+  CHECK(handler_after(SIG_DFL) == (has_link ? SIG_IGN : SIG_DFL));
+}
 
 TEST_CASE("rank 0 serves the store, unless torchrun's agent does already") {
   c10d::TCPStoreOptions options;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -35,6 +36,12 @@ inline std::string plain(std::string text) {
     if (auto const end = text.find("] "); end != text.npos) text.erase(0, end + 2);
   if (auto const advice = text.find(". This is typically"); advice != text.npos) text.resize(advice);
   return text;
+}
+
+inline void survive_broken_pipes() noexcept {
+  struct sigaction now{};
+  if (sigaction(SIGPIPE, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_DFL)
+    std::signal(SIGPIPE, SIG_IGN);
 }
 
 /// One send or receive. Gloo's own can be waited for, but not asked: whoever waits says here what came of it. It waits for
@@ -124,6 +131,7 @@ class line {
 /// Bytes over Gloo, whose own thread moves them. Made and ended by all ranks together, with a store or a part of one that no
 /// other link has. Ends when all ranks that are left have come to its end, or after `patience` seconds (one where ranks were
 /// stopped): a rank that closed its connections earlier would look to the others like one that died, before they hear why.
+/// From the first link on the process ignores SIGPIPE, unless it handles it: Gloo writes so that to one that died is to die.
 class link {
  public:
   using request = std::shared_ptr<detail::transfer>;
@@ -133,6 +141,7 @@ class link {
   /// `meeting_at`: the address at which ranks meet (launch::place::address); empty or the loopback: all are on this machine.
   link(store with, int rank, int size, std::string const& meeting_at = {}, double patience = 60)
       : store_{std::move(with)}, rank_{rank}, size_{size}, patience_{patience} {
+    detail::survive_broken_pipes();
     try {
       auto const options = c10d::ProcessGroupGloo::Options::create();
       options->devices.push_back(detail::device(meeting_at));
