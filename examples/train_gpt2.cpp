@@ -141,6 +141,8 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
       ->check(CLI::Range(0, 10'000'000));
   app.add_option("--backend", r.backend, "Who computes: host (a BLAS), or libtorch (torch's modules)")
       ->check(CLI::IsMember({"host", "libtorch"}));
+  app.add_option("--device", r.device,
+                 "Where libtorch computes: cpu, cuda (of several processes each on its own GPU), cuda:1, ...");
   app.add_option(
          "--transport", r.transport,
          "in-process: ranks are threads; mpi, gloo: they are the processes of a launcher, mpirun -np P train_gpt2 "
@@ -225,7 +227,9 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   auto p = trainer::plan_training(r, trainer::operations_of(r));
   trainer::check_memory(p, on->ranks_here(r.ranks));
   auto const* const half = r.backend == "libtorch" ? &trainer::load_libtorch_half("--backend libtorch") : nullptr;
-  if (speaks)  // what was measured is shown, and nothing else depends on it: others would compute beside, and in vain
+  // What was measured is shown, and nothing else depends on it: others would compute beside, and in vain. A device's times are
+  // not its thread's.
+  if (speaks && r.device == "cpu")
     p = trainer::plan_training(r, half != nullptr ? half->measured_costs(r) : trainer::measured_costs(r));
   if (talks && speaks) {
     fmt::print("{}", trainer::describe(r, p));

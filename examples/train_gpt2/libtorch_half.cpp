@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libtorch_half.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include <ATen/Parallel.h>
 
 #include <pipewright/gpt2_libtorch/model.hpp>
+#include <pipewright/libtorch/device.hpp>
 
 #ifdef TRAINER_HAS_GLOO
 #include "over_gloo.hpp"
@@ -35,7 +37,11 @@ class half final : public libtorch_half {
   outcome train(processes const& on, request const& r, prospect const& p, data_set const& data, progress_line report,
                 origin const& from) const override {
     at::set_num_threads(1);  // of each rank: results then depend on nothing but the arguments
-    return train_layers(pw::gpt2_libtorch::model(r.model, loss_of(r)), on, r, p, data, std::move(report), from);
+    auto const here = on.ranks_here(r.ranks);
+    auto const local_rank = static_cast<int>(std::ranges::find(here, on.rank()) - here.begin());
+    auto const device = pw::libtorch::device(r.device, local_rank);
+    return train_layers(pw::gpt2_libtorch::model(r.model, loss_of(r), at::kFloat, {}, device), on, r, p, data,
+                        std::move(report), from);
   }
 };
 

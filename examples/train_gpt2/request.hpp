@@ -58,7 +58,7 @@ struct request {
   int sample = 120;        ///< tokens of text at the end
   double pace = 1;
   double deadline = 60;  ///< seconds a rank waits for another
-  std::string transport = "in-process", backend = "host";
+  std::string transport = "in-process", backend = "host", device = "cpu";
   std::optional<int> rank{};  ///< that this process is; else a launcher's environment says it
   std::string rendezvous{};   ///< host:port, where ranks meet; else a launcher's environment says it
   std::string trace, json;
@@ -193,6 +193,8 @@ inline void check(request const& r) {
         fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer "
                     "--sequences or a shorter --length",
                     r.sequences, r.sequence_length()));
+  if (r.device != "cpu" && r.backend != "libtorch")
+    throw pw::error(fmt::format("--device {} is for torch's modules; add --backend libtorch", r.device));
   check_documents(r);
   check_saving(r);
   check_writable(r.trace);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <exception>
 #include <functional>
@@ -180,7 +182,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     int const newest = physical(0);
     for (auto const& c : cells_)
       for (detail::parameter_record& p : c->parameters)
-        visit(c->stage, std::string_view(p.name), p.version<T>(newest), p.options);
+        p.on_host<T, 0>(newest, [&](auto const& all) { visit(c->stage, std::string_view(p.name), all[0], p.options); });
   }
 
   /// The same with what the optimizer keeps of each: visit(stage, name, values, options, states), the states an array of
@@ -191,8 +193,11 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     int const newest = physical(0);
     for (auto const& c : cells_)
       for (detail::parameter_record& p : c->parameters)
-        visit(c->stage, std::string_view(p.name), p.version<T>(newest), p.options,
-              p.kept_by_optimizer<T, Optimizer::states>());
+        p.on_host<T, Optimizer::states>(newest, [&](auto const& all) {
+          std::array<std::span<T>, Optimizer::states> states;
+          std::copy(all.begin() + 1, all.end(), states.begin());
+          visit(c->stage, std::string_view(p.name), all[0], p.options, states);
+        });
   }
   /// Steps since the start of training, those before a resume() included.
   std::int64_t steps() const { return step_; }

@@ -17,6 +17,7 @@
 #include <pipewright/stage/parameters.hpp>
 #include <pipewright/stage/random.hpp>
 #include <pipewright/stage/recompute.hpp>
+#include <pipewright/stage/remote_parameter.hpp>
 #include <pipewright/stage/repeated_layers.hpp>
 #include <pipewright/stage/stage.hpp>
 #include <pipewright/stage/stage_set.hpp>

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <pipewright/stage/parameters.hpp>
+#include <pipewright/stage/remote_parameter.hpp>
 
 namespace pipewright::inline v0::detail {
 
@@ -47,12 +48,13 @@ template<class Element> class any_parameters {
       else return std::make_unique<holder<Gradients, Gradients>>(Gradients{});
     }
     void visit(parameter_visit<Element> visit) override {
-      value.for_each_parameter([&]<class T2>(std::string_view name, std::span<T2> values, parameter_options options) {
-        static_assert(std::same_as<T2, Element>,
-                      "pipewright: any_stage<Input, Output, Element> holds stages whose parameters "
-                      "are spans of Element; name their type there (float unless you do)");
-        visit.call(visit.visitor, name, values, options);
-      });
+      value.for_each_parameter(
+          keeping{[&]<class T2>(std::string_view name, std::span<T2> values, parameter_options options) {
+            static_assert(std::same_as<T2, Element>,
+                          "pipewright: any_stage<Input, Output, Element> holds stages whose parameters "
+                          "are spans of Element; name their type there (float unless you do)");
+            visit.call(visit.visitor, name, values, options);
+          }});
     }
   };
 

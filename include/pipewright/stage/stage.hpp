@@ -55,7 +55,8 @@ struct parameter_visitor {
 
 /// Weights or gradients that let themselves be visited: `for_each_parameter(visit)` calls
 /// visit(std::string_view name, std::span<T> values, parameter_options) for every tensor, always in the same order.
-/// Names are the model's ("h.3.attn.c_attn.weight"), not the layer's.
+/// Names are the model's ("h.3.attn.c_attn.weight"), not the layer's. Elements that the CPU cannot reach are visited as a copy,
+/// which is written back; the engine itself takes them where they are (see remote_parameter).
 template<class T>
 concept visitable_parameters = requires(T t) { t.for_each_parameter(detail::parameter_visitor{}); };
 

@@ -135,8 +135,10 @@ template<class T, class Visit> constexpr void visit_parts(T& value, Visit&& visi
   else if constexpr (found == form::plain) visit(part{std::addressof(value), sizeof(T), element_of<T>});
 }
 
-/// What a user's for_each_part calls with each of its members, with spans of elements, or with a ready part.
+/// What a user's for_each_part calls with each of its members, with spans of elements, or with a ready part. Where
+/// `only_counts`, the parts' data is not looked at.
 template<class Visit> struct part_visitor {
+  static constexpr bool only_counts = requires { std::remove_cvref_t<Visit>::only_counts; };
   Visit& visit;
   template<class T> constexpr void operator()(T&& value) const {
     if constexpr (std::is_same_v<std::remove_cvref_t<T>, part>) visit(value);
@@ -157,6 +159,14 @@ struct for_each_part_function {
 
 }  // namespace detail
 
+namespace detail {
+struct bytes_counter {
+  static constexpr bool only_counts = true;
+  std::size_t sum = 0;
+  constexpr void operator()(part p) { sum += p.bytes; }
+};
+}  // namespace detail
+
 /// A type that says what it is made of: arithmetic and trivially copyable types without pointers; `nothing` and other
 /// empty types; vectors, strings, arrays (whatever owns data() and size()), optionals, pairs and tuples of such; and
 /// any type with a member `void for_each_part(auto&& visit)`, or a function of that name found by argument-dependent
@@ -172,9 +182,9 @@ inline constexpr detail::for_each_part_function for_each_part{};
 
 /// The bytes of a value's parts together: its payload on a wire. Nothing is written.
 template<class T> constexpr std::size_t bytes_of(T const& value) {
-  std::size_t sum = 0;
-  for_each_part(const_cast<T&>(value), [&](part p) { sum += p.bytes; });
-  return sum;
+  detail::bytes_counter counter;
+  for_each_part(const_cast<T&>(value), counter);
+  return counter.sum;
 }
 
 }  // namespace pipewright::inline v0

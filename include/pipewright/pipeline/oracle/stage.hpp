@@ -15,6 +15,7 @@
 #include <pipewright/error.hpp>
 #include <pipewright/pipeline/optimizer.hpp>
 #include <pipewright/stage/parameters.hpp>
+#include <pipewright/stage/remote_parameter.hpp>
 
 namespace pipewright::inline v0::detail {
 
@@ -130,9 +131,9 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
   }
   std::span<std::byte> gradient(std::string_view name) override {
     std::span<std::byte> found;
-    sum_.for_each_parameter([&](std::string_view each, auto values, parameter_options) {
+    sum_.for_each_parameter(keeping{[&]<class T>(std::string_view each, std::span<T> values, parameter_options) {
       if (each == name) found = std::as_writable_bytes(values);
-    });
+    }});
     return found;
   }
 
@@ -192,9 +193,9 @@ template<class Stage, class Optimizer> class oracle_stage_of final : public orac
   };
   static std::vector<place> places_of(auto& parameters) {
     std::vector<place> result;
-    parameters.for_each_parameter([&]<class T>(std::string_view, std::span<T> values, parameter_options) {
+    parameters.for_each_parameter(keeping{[&]<class T>(std::string_view, std::span<T> values, parameter_options) {
       result.push_back({values.data(), values.size(), sizeof(T)});
-    });
+    }});
     return result;
   }
 

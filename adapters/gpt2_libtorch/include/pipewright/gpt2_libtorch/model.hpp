@@ -42,8 +42,8 @@ inline auto options_of(std::string prefix, std::vector<gpt2::parameter> tensors)
 }
 
 template<class Module>
-auto in(at::ScalarType dtype, Module module) -> Module {
-  module->to(dtype);
+auto in(at::ScalarType dtype, at::Device device, Module module) -> Module {
+  module->to(device, dtype);
   return module;
 }
 
@@ -51,10 +51,11 @@ auto in(at::ScalarType dtype, Module module) -> Module {
 
 /// The recipe of a GPT-2 for `balance`, of torch's modules: embedding, blocks, head. The same names, layouts, first values and
 /// dropout masks as gpt2::model's, so that either loads what the other has saved. `dtype`: of the computation; half-precision
-/// ones keep float weights. Builds nothing. Throws error where the configuration makes no GPT-2.
+/// ones keep float weights. `device`: of every stage. Builds nothing. Throws error where the configuration makes no GPT-2.
 [[nodiscard]] inline auto model(gpt2::configuration const& c, gpt2::token_loss over = gpt2::token_loss::mean,
                                 at::ScalarType dtype = at::kFloat,
-                                std::shared_ptr<libtorch::loss_scaler const> scaler = {}) {
+                                std::shared_ptr<libtorch::loss_scaler const> scaler = {},
+                                at::Device device = at::kCPU) {
   gpt2::check(c);
   auto const options = [scaler](std::string prefix, std::vector<gpt2::parameter> tensors) {
     auto made = detail::options_of(std::move(prefix), std::move(tensors));
@@ -63,17 +64,18 @@ auto in(at::ScalarType dtype, Module module) -> Module {
   };
   return layers(
       [=] {
-        return embedding_stage(detail::in(dtype, std::make_shared<embedding>(c)),
+        return embedding_stage(detail::in(dtype, device, std::make_shared<embedding>(c)),
                                options("", gpt2::embedding_tensors(c)));
       },
       repeated(
           [=](int i) {
-            return block_stage(detail::in(dtype, std::make_shared<block>(c)),
+            return block_stage(detail::in(dtype, device, std::make_shared<block>(c)),
                                options("h." + std::to_string(i) + ".", gpt2::block_tensors(c, i)));
           },
           c.layers),
       [=] {
-        return head_stage(detail::in(dtype, std::make_shared<head>(c, over)), options("", gpt2::head_tensors(c)));
+        return head_stage(detail::in(dtype, device, std::make_shared<head>(c, over)),
+                          options("", gpt2::head_tensors(c)));
       });
 }
 

@@ -30,12 +30,12 @@ inline auto dropped(torch::nn::Module const& by, at::Tensor const& x, gpt2::drop
   return libtorch::keyed_dropout(x, static_cast<std::uint32_t>(site), static_cast<double>(probability));
 }
 
-/// Token numbers as torch indexes with them.
-inline auto ids_of(gpt2::token_batch const& tokens) -> at::Tensor {
+/// Token numbers as torch indexes with them, on a device.
+inline auto ids_of(gpt2::token_batch const& tokens, at::Device on) -> at::Tensor {
   auto const count = static_cast<std::int64_t>(tokens.ids.size());
   auto made = torch::empty({count}, torch::kLong);
   std::copy(tokens.ids.begin(), tokens.ids.end(), made.mutable_data_ptr<std::int64_t>());
-  return made;
+  return made.to(on);
 }
 
 /// A module with a weight and, where it has one, a bias, by Hugging Face's names.
@@ -84,7 +84,7 @@ struct attention : torch::nn::Module {
     auto const &q = parts[0], &k = parts[1], &v = parts[2];
     at::Tensor attended;
     if (sizes.attention_dropout > 0 && is_training()) {
-      auto const seen = torch::ones({length, length}, torch::kBool).tril();
+      auto const seen = torch::ones({length, length}, q.options().dtype(at::kBool)).tril();
       auto const scores = torch::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(q.size(-1)));
       auto const shares =
           torch::softmax(scores.masked_fill(seen.logical_not(), -std::numeric_limits<double>::infinity()), -1);
@@ -126,8 +126,8 @@ struct embedding : torch::nn::Module {
   /// Throws error where a token is outside the vocabulary or a sequence is longer than the positions.
   auto forward(gpt2::token_batch const& tokens) const -> at::Tensor {
     gpt2::check_tokens(tokens, sizes);
-    auto const rows =
-        torch::embedding(wte->weight, detail::ids_of(tokens)).view({tokens.batch.sequences, tokens.batch.length, -1});
+    auto const rows = torch::embedding(wte->weight, detail::ids_of(tokens, wte->weight.device()))
+                          .view({tokens.batch.sequences, tokens.batch.length, -1});
     return detail::dropped(*this, rows + wpe->weight.slice(0, 0, tokens.batch.length), gpt2::dropout_site::embedding,
                            sizes.embedding_dropout);
   }
@@ -179,7 +179,7 @@ struct head : torch::nn::Module {
         gpt2::check_targets(targets, {static_cast<int>(x.size(0)), static_cast<int>(x.size(1))}, sizes);
     auto const rows = logits(x).view({-1, sizes.vocabulary});
     auto const wide = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
-    auto const ids = detail::ids_of(targets).clamp_min(-1);
+    auto const ids = detail::ids_of(targets, rows.device()).clamp_min(-1);
     auto total = torch::cross_entropy_loss(wide, ids, {}, at::Reduction::Sum, -1);
     if (over == gpt2::token_loss::mean) total = total / std::max(counted, 1);
     return {total, counted};

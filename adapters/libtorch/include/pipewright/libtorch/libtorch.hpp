@@ -4,6 +4,8 @@
 
 #include <pipewright/libtorch/boundary.hpp>
 #include <pipewright/libtorch/cut.hpp>
+#include <pipewright/libtorch/device.hpp>
+#include <pipewright/libtorch/device_parameter.hpp>
 #include <pipewright/libtorch/loss_scaler.hpp>
 #include <pipewright/libtorch/parameters.hpp>
 #include <pipewright/libtorch/random.hpp>

@@ -42,6 +42,8 @@ struct module_options {
   /// Whether forward draws from torch's process-wide generator, which is then seeded for each micro-batch and this thread's
   /// alone (ranks that are threads wait for one another). Else: whether there is a dropout among the modules.
   std::optional<bool> draws = {};
+  /// Where the input is brought to; else where the parameters are, and without any it stays where it is.
+  std::optional<at::Device> device = {};
   /// Of this rank; where gradients are in half precision.
   std::shared_ptr<loss_scaler const> scaler = {};
 };
@@ -98,14 +100,18 @@ class module_runner {
 
  public:
   module_runner(std::shared_ptr<torch::nn::Module> module, module_options options)
-      : module_{std::move(module)}, options_{std::move(options)} {
+      : module_{std::move(module)}, options_{std::move(options)}, device_{options_.device} {
     auto list = std::make_shared<parameter_list>();
     for (auto const& each : module_->named_parameters()) {
       at::Tensor const& p = each.value();
       auto name = options_.prefix + each.key();
-      if (!at::isFloatingType(p.scalar_type()) || !p.device().is_cpu())
-        throw error("parameter " + name + " is " + c10::toString(p.scalar_type()) + " on " + p.device().str() +
-                    "; a stage's parameters are floating-point numbers in the CPU's memory");
+      if (!at::isFloatingType(p.scalar_type()))
+        throw error("parameter " + name + " is " + c10::toString(p.scalar_type()) +
+                    "; a stage's parameters are floating-point numbers");
+      if (!device_) device_ = p.device();
+      if (p.device() != *device_)
+        throw error("parameter " + name + " is on " + p.device().str() + ", and others are on " + device_->str() +
+                    "; a stage has one device");
       auto decided =
           options_.options_of ? options_.options_of(name, p) : parameter_options{.decay = p.dim() > 1, .frozen = false};
       decided.frozen = decided.frozen || !p.requires_grad();
@@ -154,7 +160,7 @@ class module_runner {
     std::optional<seeded_generator> generator;
     if (draws_ && context.training) {
       auto const bits = context.random().at(0x746f7263).four(0);
-      generator.emplace(std::uint64_t{bits[1]} << 32 | bits[0]);
+      generator.emplace(std::uint64_t{bits[1]} << 32 | bits[0], device_.value_or(at::kCPU));
     }
     struct back {
       stage_context const* before = std::exchange(current_context(), nullptr);
@@ -223,6 +229,7 @@ class module_runner {
   }
 
   torch::nn::Module& module() const { return *module_; }
+  std::optional<at::Device> device() const { return device_; }
   double scale() const { return options_.scaler ? options_.scaler->factor() : 1; }
 
  private:
@@ -313,6 +320,7 @@ class module_runner {
   module_options options_;
   std::shared_ptr<parameter_list const> list_;
   std::vector<std::size_t> learning_;
+  std::optional<at::Device> device_;
   bool draws_ = false;
 };
 

@@ -14,6 +14,7 @@
 #include <torch/utils.h>
 
 #include <pipewright/error.hpp>
+#include <pipewright/libtorch/device_parameter.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::libtorch {
@@ -41,7 +42,7 @@ inline at::ScalarType master_dtype(at::Tensor const& parameter) {
 }  // namespace detail
 
 /// A version of a module's parameters, or their gradients: explicit, so that versions are the engine's business. Half-precision
-/// parameters are kept in float (master weights), others in their own dtype. Copies are deep.
+/// parameters are kept in float (master weights), others in their own dtype; all on their device. Copies are deep.
 class parameter_values {
  public:
   parameter_values() = default;
@@ -65,15 +66,19 @@ class parameter_values {
   std::size_t size() const { return values_.size(); }
   at::Tensor const& operator[](std::size_t i) const { return values_[i]; }
 
-  /// Calls visit(name, span of float or double, options) for each parameter, in the module's order.
+  /// Calls visit(name, span of float or double, options) for each parameter, in the module's order; for those on a device see
+  /// visit_remote.
   void for_each_parameter(auto&& visit) const {
     for (std::size_t i = 0; i < values_.size(); ++i) {
-      auto const give = [&]<class T>(T* values) {
-        visit(std::string_view(of_->names[i]), std::span<T>(values, static_cast<std::size_t>(values_[i].numel())),
-              of_->options[i]);
+      at::Tensor const& t = values_[i];
+      std::string_view const name = of_->names[i];
+      auto const give = [&]<class T>(T /*type*/) {
+        if (t.is_cpu())
+          visit(name, std::span<T>(t.mutable_data_ptr<T>(), static_cast<std::size_t>(t.numel())), of_->options[i]);
+        else visit_remote(visit, name, device_parameter<T>(const_cast<at::Tensor*>(&t)), of_->options[i]);
       };
-      if (values_[i].scalar_type() == at::kDouble) give(values_[i].mutable_data_ptr<double>());
-      else give(values_[i].mutable_data_ptr<float>());
+      if (t.scalar_type() == at::kDouble) give(double());
+      else give(float());
     }
   }
 

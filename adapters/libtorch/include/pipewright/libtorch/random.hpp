@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Generator.h>
 #include <ATen/ops/empty_like.h>
@@ -32,13 +32,13 @@ inline stage_context const*& current_context() {
 
 }  // namespace detail
 
-/// While it lives, torch's process-wide generator (of the CPU) is this thread's alone and starts at a seed; afterwards it goes
+/// While it lives, torch's process-wide generator (of a device) is this thread's alone and starts at a seed; afterwards it goes
 /// on as if nothing had been drawn. For modules that draw from it: make them, or run them, inside. Threads that do so wait
 /// for one another; not recursive.
 class seeded_generator {
  public:
-  explicit seeded_generator(std::uint64_t seed)
-      : lock_{detail::generator_mutex()}, generator_{at::detail::getDefaultCPUGenerator()} {
+  explicit seeded_generator(std::uint64_t seed, at::Device of = at::kCPU)
+      : lock_{detail::generator_mutex()}, generator_{at::globalContext().defaultGenerator(of)} {
     std::lock_guard const theirs(generator_.mutex());
     before_ = generator_.get_state();
     generator_.set_current_seed(seed);
@@ -73,7 +73,7 @@ struct keyed_dropout_function : torch::autograd::Function<keyed_dropout_function
       for (std::size_t lane = 0; lane < 4 && i + lane < count; ++lane)
         factor[i + lane] = bits[lane] < threshold ? 0.f : kept;
     }
-    return from * mask.to(from.scalar_type());
+    return from * mask.to(from.options());
   }
   static at::Tensor forward(torch::autograd::AutogradContext* context, at::Tensor const& x, random_stream stream,
                             double probability) {

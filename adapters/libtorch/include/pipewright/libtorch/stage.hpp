@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -45,11 +46,12 @@ template<class T> auto arguments_of(T&& value) {
   else return std::tuple<T>(std::forward<T>(value));
 }
 
-/// A boundary as a module sees it: tensors that learn are the leaves of a new graph, noted in order.
-template<class T> decltype(auto) opened(T const& value, bool learns, std::vector<at::Tensor>* note) {
+/// A boundary as a module sees it, on its device: tensors that learn are the leaves of a new graph, noted in order.
+template<class T>
+decltype(auto) opened(T const& value, std::optional<at::Device> where, bool learns, std::vector<at::Tensor>* note) {
   if constexpr (boundary<T>::has_tensors)
     return rebuilt<module_form<T>>(value, [&](tensor const& each) {
-      at::Tensor leaf = each.defined() ? each->detach() : at::Tensor();
+      at::Tensor leaf = each.defined() ? each.on(where.value_or(each->device())).detach() : at::Tensor();
       if (learns && leaf.defined() && leaf.is_floating_point()) leaf.requires_grad_();
       if (note != nullptr) note->push_back(leaf);
       return leaf;
@@ -57,9 +59,11 @@ template<class T> decltype(auto) opened(T const& value, bool learns, std::vector
   else return (value);
 }
 
-template<class T> std::vector<at::Tensor> tensors_of(T const& value) {
+template<class T> std::vector<at::Tensor> tensors_of(T const& value, std::optional<at::Device> where) {
   std::vector<at::Tensor> all;
-  each_tensor(value, [&](tensor const& each) { all.push_back(*each); });
+  each_tensor(value, [&](tensor const& each) {
+    all.push_back(each.defined() ? each.on(where.value_or(each->device())) : *each);
+  });
   return all;
 }
 
@@ -87,8 +91,10 @@ template<class Input> class any_module_stage {
   decltype(auto) open(stage_context const& context, Input const& x, saved& keep) {
     keep.clear();
     keep.like = rebuilt<input_gradient>(x, [](tensor const&) { return tensor(); });
-    runner_.check_inputs(tensors_of(x));
-    return opened(x, context.training, &keep.inputs);
+    std::vector<at::Tensor> given;
+    each_tensor(x, [&](tensor const& each) { given.push_back(*each); });
+    runner_.check_inputs(given);
+    return opened(x, runner_.device(), context.training, &keep.inputs);
   }
   static void give(std::vector<at::Tensor> found, saved const& keep, input_gradient& dx) {
     dx = keep.like;
@@ -109,6 +115,9 @@ template<class Input> class any_module_stage {
 /// A function that takes a `stage_context const&` before the module may look up what belongs to that micro-batch (a mask,
 /// positions). Weights are explicit versions: the module's parameters are set to the version asked for before every forward
 /// and every backward, so that nobody else may keep or change them. Half-precision parameters have float master weights.
+/// Whatever device the module is on: versions, gradients and the optimizer's states are there too, boundaries are brought there, and
+/// what it computes is queued on the current stream of the rank's thread (give each rank of a process one of its own with
+/// c10::StreamGuard, and they overlap).
 /// Backward comes whole or in halves, of the graph that forward has made; deterministic with at::set_num_threads(1).
 template<class Input = tensor, class Output = Input> class stage : public detail::any_module_stage<Input> {
   using base = detail::any_module_stage<Input>;
@@ -143,16 +152,20 @@ template<class Input = tensor, class Output = Input> class stage : public detail
     if (!context.training) keep.clear();
   }
   void backward(auto&, weights const& w, saved& keep, output_gradient const& dy, input_gradient& dx, gradients& g) {
-    base::give(this->runner_.backward(w, keep, detail::tensors_of(dy), g), keep, dx);
+    base::give(this->runner_.backward(w, keep, gradients_of(dy), g), keep, dx);
   }
   void backward_input(auto&, weights const& w, saved& keep, output_gradient const& dy, input_gradient& dx) {
-    base::give(this->runner_.backward_input(w, keep, detail::tensors_of(dy)), keep, dx);
+    base::give(this->runner_.backward_input(w, keep, gradients_of(dy)), keep, dx);
   }
   void backward_weight(auto&, weights const& w, saved& keep, output_gradient const& dy, gradients& g) {
-    this->runner_.backward_weight(w, keep, detail::tensors_of(dy), g);
+    this->runner_.backward_weight(w, keep, gradients_of(dy), g);
   }
 
  private:
+  std::vector<at::Tensor> gradients_of(output_gradient const& dy) const {
+    return detail::tensors_of(dy, this->runner_.device());
+  }
+
   std::function<module_form<Output>(stage_context const&, module_form<Input> const&)> run_;
 };
 
@@ -181,7 +194,7 @@ template<class Input = tensor, class Target = tensor> class loss_stage : public 
 
   loss forward(auto& context, weights const& w, Input const& x, Target const& t, saved& keep) {
     auto const& in = this->open(context, x, keep);
-    auto const& goal = detail::opened(t, false, nullptr);
+    auto const& goal = detail::opened(t, this->runner_.device(), false, nullptr);
     auto const out = this->runner_.forward(context, w, [&] { return run_(context, in, goal); });
     if (out.value.numel() != 1)
       throw error("the loss is " + detail::described(out.value) + ", and must be one number; take its mean or its sum");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +15,7 @@
 #include <torch/optim/optimizer.h>
 #include <torch/types.h>
 
+#include <pipewright/libtorch/device_parameter.hpp>
 #include <pipewright/pipeline/learning_rate.hpp>
 #include <pipewright/pipeline/optimizer.hpp>
 
@@ -49,33 +50,46 @@ class torch_optimizer {
   template<class T>
   void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient,
               std::span<T> fresh, std::array<std::span<T>, states> state) const {
-    if (options.frozen || newest.empty()) {
-      std::copy(newest.begin(), newest.end(), fresh.begin());
-      return;
-    }
-    auto& [tensor, optimizer] = of(state[0], options);
-    std::copy(newest.begin(), newest.end(), state[0].begin());
-    T* const to = tensor.mutable_grad().template mutable_data_ptr<T>();
-    T const scale = static_cast<T>(step.gradient_scale);
-    for (std::size_t i = 0; i < gradient.size(); ++i) to[i] = gradient[i] * scale;
-    if (rate_)
-      for (auto& group : optimizer->param_groups()) group.options().set_lr(rate_->at(step.number));
-    optimizer->step();
-    std::copy(state[0].begin(), state[0].end(), fresh.begin());
+    if (newest.empty()) return;
+    auto const seen = [](std::span<T const> values) {
+      return torch::from_blob(const_cast<T*>(values.data()), {static_cast<std::int64_t>(values.size())},
+                              at::TensorOptions(c10::CppTypeToScalarType<T>::value));
+    };
+    update(step, options, seen(newest), seen(gradient), seen(fresh), seen(state[0]));
+  }
+  template<class T>
+  friend void update_remote(torch_optimizer const& by, optimizer_step step, parameter_options options,
+                            device_parameter<T> newest, device_parameter<T> gradient, device_parameter<T> fresh,
+                            std::array<device_parameter<T>, states> state) {
+    if (newest.size() != 0) by.update(step, options, *newest, *gradient, *fresh, *state[0]);
   }
 
  private:
+  void update(optimizer_step step, parameter_options options, at::Tensor const& newest, at::Tensor const& gradient,
+              at::Tensor const& fresh, at::Tensor const& state) const {
+    torch::NoGradGuard const no_graph;
+    if (options.frozen) {
+      fresh.copy_(newest);
+      return;
+    }
+    auto& [tensor, optimizer] = of(state, options);
+    state.copy_(newest);
+    tensor.mutable_grad().copy_(gradient).mul_(step.gradient_scale);
+    if (rate_)
+      for (auto& group : optimizer->param_groups()) group.options().set_lr(rate_->at(step.number));
+    optimizer->step();
+    fresh.copy_(state);
+  }
+
   struct one {
     at::Tensor tensor;
     std::unique_ptr<torch::optim::Optimizer> optimizer;
   };
   /// The optimizer of the parameter whose state that is: the memory stays where it is as long as the pipeline.
-  template<class T> one& of(std::span<T> state, parameter_options options) const {
-    auto& found = on_[state.data()];
+  one& of(at::Tensor const& state, parameter_options options) const {
+    auto& found = on_[state.const_data_ptr()];
     if (found.optimizer) return found;
-    found.tensor = torch::from_blob(state.data(), {static_cast<std::int64_t>(state.size())},
-                                    at::TensorOptions(c10::CppTypeToScalarType<T>::value))
-                       .requires_grad_();
+    found.tensor = state.detach().requires_grad_();
     found.tensor.mutable_grad() = torch::zeros_like(found.tensor);
     found.optimizer = make_({found.tensor}, options);
     return found;
