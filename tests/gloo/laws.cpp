@@ -22,9 +22,33 @@ TEST_CASE("a write to a rank that died is an error, and not the end of this one"
     return now.sa_handler;
   };
   auto* const own = +[](int) {};
-  CHECK(handler_after(own) == own);
+  CHECK((handler_after(own) == own));
   bool const has_link = support::processes::all().here.rank < 2;
-  CHECK(handler_after(SIG_DFL) == (has_link ? SIG_IGN : SIG_DFL));
+  CHECK((handler_after(SIG_DFL) == (has_link ? SIG_IGN : SIG_DFL)));
+}
+
+TEST_CASE("a value that is larger than a frame comes while its rank does something else") {
+  namespace pw = pipewright;
+  auto& store = *support::processes::all().store;
+  support::run_over_gloo(
+      2,
+      [&](auto& here) {
+        std::string value;
+        int const channel = here.open({0, 1, pw::traffic::activation});
+        for (int round = 0; round < 3; ++round) {
+          auto const heard = "heard of " + std::to_string(round);
+          value.assign(std::size_t{16} << 20, static_cast<char>('a' + round));
+          here.agree("begin");
+          auto const begun =
+              here.rank() == 0 ? here.send(channel, pw::message_of(value)) : here.post(channel, pw::message_of(value));
+          // The first of a channel says how large they are. From then on its receiver need not call anything.
+          if (here.rank() == 1 && round > 0) store.get(heard);
+          here.wait(begun);
+          if (here.rank() == 0) store.set(heard, std::vector<std::uint8_t>{1});
+          else CHECK(value[1000] == 'a' + round);
+        }
+      },
+      10);
 }
 
 TEST_CASE("rank 0 serves the store, unless torchrun's agent does already") {

@@ -99,11 +99,22 @@ def empty(options, rounds, steps):
     return rows
 
 
+def overlap(options, repeats):
+    """What of a large transfer is left to wait for after work: of the receiver, in turn with the bare library."""
+    programs, rows = options.build / "tests/benchmarks", []
+    for name, start in ("Gloo", [options.build / "bin/pipewright-run", "-n", "2", programs / "overlap_over_gloo"]), \
+                       ("MPI", ["mpirun", "-np", "2", programs / "overlap_over_mpi"]):
+        report.say(f"a large transfer under work, {name}")
+        receiver = ranks([*start, "--repeats", repeats])[1]
+        rows.append({"over": name} | {side: 1e3 * statistics.median(receiver[side]) for side in ("ours", "bare")})
+    return rows
+
+
 def verdict(value, goal):
     return "yes" if value >= goal else "NO"
 
 
-def tables(trained, actions):
+def tables(trained, actions, overlapped):
     """(title, header, rows) each."""
     yield ("Step time, median", ["stages", "schedule", "pipewright", "PyTorch", "PyTorch over pipewright", "of the rounds", "goal", "met"],
            [[row["size"], row["schedule"], f"{row['ours_ms']:.1f} ms", f"{row['theirs_ms']:.1f} ms", f"{row['ratio']:.2f}",
@@ -122,6 +133,8 @@ def tables(trained, actions):
                          f"at least {goal}" if goal else "", verdict(ratio, goal) if goal else ""])
     yield ("An action (an F or a B) of empty stages: step time over the actions of a rank",
            ["schedule", "", "takes", "PyTorch over Gloo", "PyTorch over pipewright", "goal", "met"], rows)
+    yield ("64 MB to a rank that works for 100 ms meanwhile: what is left to wait for, median", ["over", "pipewright", "the library alone"],
+           [[row["over"], f"{row['ours']:.2f} ms", f"{row['bare']:.2f} ms"] for row in overlapped])
 
 
 def main():
@@ -143,15 +156,16 @@ def main():
     before = report.wait_for_quiet()
     steps = {size: (3, 1) if options.quick else STEPS[size] for size in SIZES}
     rounds = {what: 1 if options.quick else number for what, number in ROUNDS.items()}
-    (trained, actions), during = report.used_by_others(lambda: (
-        [row for size in SIZES for row in training(options, size, rounds[size], *steps[size])], empty(options, rounds["empty"], STEPS_EMPTY)))
+    (trained, actions, overlapped), during = report.used_by_others(lambda: (
+        [row for size in SIZES for row in training(options, size, rounds[size], *steps[size])], empty(options, rounds["empty"], STEPS_EMPTY),
+        overlap(options, 3 if options.quick else 9)))
 
     notes = []
     for when, cores in ("before the start", before), ("during the runs", during):
         facts[f"used by others {when}"] = f"{cores:.2f} cores"
         if cores > report.QUIET:
             notes.append(f"THIS WAS NOT A QUIET MACHINE, so the figures are not good. Other programs used {cores:.2f} cores {when}.")
-    found = list(tables(trained, actions))
+    found = list(tables(trained, actions, overlapped))
     if options.page:
         sizes = ", ".join(f"{size}: " + " ".join(named(of)) for size, of in SIZES.items())
         text = f"# Beside PyTorch, {facts['date'].split()[0]}\n\n" + "".join(f"**{note}**\n\n" for note in notes)
@@ -164,7 +178,7 @@ def main():
         report.write(options.page, text)
         report.say(f"page: {options.page}")
     if options.json:
-        report.write(options.json, json.dumps({"machine": facts, "quick": options.quick, "notes": notes, "training": trained, "actions": actions}, indent=1) + "\n")
+        report.write(options.json, json.dumps({"machine": facts, "quick": options.quick, "notes": notes, "training": trained, "actions": actions, "overlap": overlapped}, indent=1) + "\n")
         report.say(f"JSON: {options.json}")
     for title, header, rows in found:
         print(f"{title}\n{report.plain(header, rows)}\n")

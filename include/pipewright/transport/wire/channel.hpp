@@ -20,6 +20,7 @@ template<link Link> struct channel {
   channel_key key{};
   bool sends = false;
   std::size_t room = frame::least_room;  // of the next frame
+  bool value_follows = false;            // the last frame that came in
   std::uint64_t first = 0;               // number of the first transfer that is not complete
   std::deque<transfer> live;
   std::vector<transfer> spare;

@@ -41,7 +41,7 @@ template<link Link> class endpoint {
 
  public:
   explicit endpoint(Link& over, options how = {}) : link_{over}, how_{how}, control_{over} {
-    if (link_.wants_a_thread())
+    if (link_.wants_a_thread() || tells_news)
       mover_ = std::jthread([this](std::stop_token const& stop) { move_in_background(stop); });
   }
   endpoint(endpoint const&) = delete;
@@ -172,8 +172,8 @@ template<link Link> class endpoint {
 
  private:
   using transfer = detail::transfer<Link>;
-
   using channel = detail::channel<Link>;
+  static constexpr bool tells_news = requires(Link& l) { l.await_news(std::uint64_t{}, 0.0); };
 
   channel& at(int handle) { return *channels_[static_cast<std::size_t>(handle)]; }
 
@@ -205,6 +205,7 @@ template<link Link> class endpoint {
       may_begin = may_begin && each.is_past_its_head();
       if (!may_begin) break;
       c.room = each.room_for_next();
+      c.value_follows = each.value_follows();
       ++number;
     }
   }
@@ -218,6 +219,12 @@ template<link Link> class endpoint {
   bool sends_anything() const {
     for (auto const& c : channels_)
       if (c->sends && !c->live.empty() && !control_.is_gone(c->peer())) return true;
+    return false;
+  }
+  /// Whether a frame is to come whose value, like the one before it on its channel, comes after it: that must be asked for.
+  bool awaits_what_follows() const {
+    for (auto const& c : channels_)
+      if (c->value_follows && c->awaits_a_head()) return true;
     return false;
   }
   bool moves_anything() const {
@@ -263,23 +270,31 @@ template<link Link> class endpoint {
     }
   }
 
-  /// Moves bytes while the rank computes; at rest where nothing is under way.
+  /// Moves bytes while the rank computes; at rest where nothing is under way. Where the link moves them by itself, it asks for
+  /// those that follow a frame.
   void move_in_background(std::stop_token const& stop) {
     auto nap = std::chrono::microseconds(20);
+    std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
+      bool const has_work = !stopped_by_.has_value() && (tells_news ? awaits_what_follows() : moves_anything());
+      if (!has_work) {
+        work_.wait_for(lock, std::chrono::milliseconds(50));
+        nap = std::chrono::microseconds(20);
+      }
       try {
-        if (!moves_anything() || stopped_by_.has_value()) {
-          work_.wait_for(lock, std::chrono::milliseconds(50));
-          nap = std::chrono::microseconds(20);
-        }
-        if (!stopped_by_.has_value()) move();
+        if (!stopped_by_.has_value() && (has_work || !tells_news)) move();
       } catch (std::exception const& e) {
         stop_here(e.what());
       }
+      if (tells_news && !has_work) continue;
       lock.unlock();
-      std::this_thread::sleep_for(nap);
-      nap = std::min(2 * nap, std::chrono::microseconds(500));
+      if constexpr (tells_news) {
+        seen = link_.await_news(seen, 0.05);
+      } else {
+        std::this_thread::sleep_for(nap);
+        nap = std::min(2 * nap, std::chrono::microseconds(500));
+      }
       lock.lock();
     }
   }

@@ -106,6 +106,8 @@ template<link Link> class transfer {
   }
   /// Whether the next one on the channel may begin: this one's head and shape are here, its payload is asked for.
   bool is_past_its_head() const { return state_ >= state::payload; }
+  /// Once its head is here: whether the value is not in the frame but comes after it.
+  bool value_follows() const { return !frame_->payload_inside(); }
   bool is_through() const { return state_ == state::done; }
   /// How much room the next one's frame has, once this one's is here.
   std::size_t room_for_next() const {
