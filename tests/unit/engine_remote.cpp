@@ -198,6 +198,19 @@ TEST_CASE("parameters that the CPU cannot reach train to the same bits") {
       }
 }
 
+TEST_CASE("who names another element type is told so") {
+  auto const plan = pw::make_plan("gpipe", {.ranks = 1, .micro_batches = 1});
+  auto const as_float = [&](auto const& set) {
+    pw::in_process::run(plan.view(), [&](pw::in_process::endpoint& here) {
+      auto training = pw::pipeline(plan, set, here, pw::sgd{});
+      training.for_each_parameter([](auto&&...) {});
+    });
+  };
+  auto const told = doctest::Contains("an element of parameter table has 8 bytes, not 4; name its type");
+  CHECK_THROWS_WITH_AS(as_float(toys::toy_stages<double>(1)), told, pw::error);
+  CHECK_THROWS_WITH_AS(as_float(far_toys<double>(1)), told, pw::error);
+}
+
 TEST_CASE("an optimizer that knows remote parameters updates them there") {
   auto const plan = pw::make_plan("flush", {.ranks = 2, .micro_batches = 4});
   int calls = 0;

@@ -58,6 +58,7 @@ template<class T> class tied_gradient_of : public tied_gradient {
  private:
   std::vector<T> values_;
 };
+
 template<class T, class Optimizer>
 inline constexpr parameter_operations host_operations{
     [](void const* optimizer, optimizer_step step, parameter_options options, std::size_t n, void const* newest,

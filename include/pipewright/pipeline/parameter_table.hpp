@@ -28,8 +28,11 @@ struct parameter_record {
   std::vector<std::shared_ptr<void>> kept;  ///< owns the states
 
   /// Calls use(spans) with a version's values, by its physical copy, then the first `States` arrays that the optimizer
-  /// keeps; remote ones as copies, which are written back.
+  /// keeps; remote ones as copies, which are written back. Throws error where the elements are no T by their size.
   template<class T, std::size_t States> void on_host(int copy, auto&& use) const {
+    if (sizeof(T) != on->element_bytes)
+      throw error("an element of parameter " + name + " has " + std::to_string(on->element_bytes) + " bytes, not " +
+                  std::to_string(sizeof(T)) + "; name its type: for_each_parameter<double>(visit)");
     std::array<std::span<T>, 1 + States> all;
     std::array<std::vector<T>, 1 + States> copies;
     auto const address = [&](std::size_t i) {

@@ -13,6 +13,7 @@
 
 namespace pipewright::inline v0::detail {
 
+/// By way of the host.
 template<remote_parameter R> class remote_tied_gradient final : public tied_gradient_of<typename R::element> {
   using base = tied_gradient_of<typename R::element>;
 
