@@ -64,7 +64,7 @@ start() {
     chmod +x "$work/agent"
     "$mpirun" --mca plm_rsh_agent "$work/agent" --mca btl tcp,self --mca btl_tcp_if_include wire \
       --mca oob_tcp_if_include wire --host "$(hostname):2,second:2" -np 4 bash -c "$each" "$here" "${train[@]}" >"$here/out" 2>&1 &
-    job=$!  # it does not survive, or end with, its connection with the other host: that is its own affair
+    job=$!  # it stays, or crashes, where it loses the other host: its own affair
     return
   fi
   for rank in 0 1 2 3; do
