@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters that the CPU cannot reach: the toy model's, under addresses that no processor takes. They train to the bits of
 // those that lie here.
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -154,7 +156,7 @@ template<class T> class far_toys {
 
 /// sgd, which works where the values are.
 struct far_sgd : pw::sgd {
-  int* calls;
+  std::atomic<int>* calls;
 };
 template<class T>
 void update_remote(far_sgd const& by, pw::optimizer_step step, pw::parameter_options options, far_array<T> newest,
@@ -213,7 +215,7 @@ TEST_CASE("who names another element type is told so") {
 
 TEST_CASE("an optimizer that knows remote parameters updates them there") {
   auto const plan = pw::make_plan("flush", {.ranks = 2, .micro_batches = 4});
-  int calls = 0;
+  std::atomic<int> calls = 0;
   pw::sgd const by{.rate = 0.01, .momentum = 0.9};
   auto const here = support::train_in_pipeline<double>(plan.view(), toys::toy_stages<double>(2), batches, by, {});
   auto const there =
