@@ -16,10 +16,16 @@ class mpi_processes final : public processes {
   explicit mpi_processes(request const& r) : ranks_here_(on_this_machine()) {
     check_started(over_.size(), r, "mpirun -np");
   }
+  /// Others would wait for one that failed before they met, while it waited for them in MPI_Finalize.
+  ~mpi_processes() override {
+    if (!has_run_) over_.note_stop();
+  }
   int rank() const override { return over_.rank(); }
   std::vector<int> ranks_here(int) const override { return ranks_here_; }
   std::vector<share> run(request const& r, pw::plan_view, part const& part_of) const override {
-    return run_over(over_, r, part_of);
+    auto shares = run_over(over_, r, part_of);
+    has_run_ = true;
+    return shares;
   }
 
  private:
@@ -38,6 +44,7 @@ class mpi_processes final : public processes {
   pw::mpi::environment mpi_;
   mutable pw::mpi::link over_;
   std::vector<int> ranks_here_;
+  mutable bool has_run_ = false;
 };
 
 }  // namespace trainer

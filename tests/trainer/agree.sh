@@ -37,6 +37,16 @@ rm "$work/figures.json"
 
 differ "--steps 4" "--steps 5" "--steps 4 .*rank 1 said \"--steps 5 " "${model[@]}"
 differ "--resume $work/two" "--resume $work/three" "goes on from step 2, .*rank 1 said \"goes on from step 3, " --steps 9
+# One that fails alone, before it meets the others, does not let them wait until their deadline, which is 60 s.
+began=$SECONDS
+text=$(timeout 50 "${launcher[@]}" 2 bash -c "$each" "" "--weights $work/nowhere" "${run[@]}" --transport "$transport" --micro-batches 2 2>&1)
+status=$?
+if [ $status = 0 ] || [ $((SECONDS - began)) -gt 20 ] || ! grep -q "nowhere cannot be opened" <<<"$text"; then
+  echo "FAILED rank 1 without weights: status $status after $((SECONDS - began)) s: $text"
+  failed=1
+else
+  echo "passed rank 1 without weights"
+fi
 [ "$transport" = gloo ] && exit $failed # each costs seconds to load LibTorch
 differ "--resume $work/two" "--resume $work/other-two" "goes on from step 2, .*rank 1 said \"goes on from step 2, " --steps 9 --learning-rate 0.1
 differ "--weights $work/two/step-2" "--weights $work/three/step-3" "starts from weights " --micro-batches 2

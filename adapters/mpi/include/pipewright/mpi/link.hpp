@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <string>
 #include <thread>
 
@@ -58,7 +59,9 @@ class environment {
 };
 
 /// Bytes over a duplicate of a communicator, so that no other message can meet ours. Made and ended by all ranks of it
-/// together; one for each endpoint. MPI is initialized before and finalized after. Any MPI 3 (Open MPI, MPICH).
+/// together; one for each endpoint. MPI is initialized before and finalized after. Any MPI 3 (Open MPI, MPICH). Its end waits
+/// for all other ranks', as MPI_Finalize would, unless ranks were stopped or an exception is on its way: they, or the job, end
+/// at once then.
 class link {
  public:
   using request = MPI_Request;
@@ -77,6 +80,7 @@ class link {
   /// The duplicate is not freed where a transfer was given up: its message may still come, and a later communicator with
   /// the same number inside MPI would take it for its own.
   ~link() {
+    if (!is_stopped_ && std::uncaught_exceptions() == exceptions_before_) meet_at_the_end();
     if (!gave_up_some_) MPI_Comm_free(&ours_);
   }
 
@@ -100,7 +104,7 @@ class link {
     return is_complete != 0;
   }
   /// Told when all ranks are stopped.
-  void note_stop() noexcept { detail::is_broken = true; }
+  void note_stop() noexcept { detail::is_broken = is_stopped_ = true; }
 
   /// A receive that met nothing is cancelled for good. One that is under way, and a send, are left to MPI with their memory.
   bool cancel(MPI_Request& of) noexcept {
@@ -114,9 +118,18 @@ class link {
   }
 
  private:
+  /// Not in MPI_Finalize: Open MPI 4's launcher crashes or hangs where a job is aborted while ranks are in there.
+  void meet_at_the_end() noexcept {
+    MPI_Request all = MPI_REQUEST_NULL;
+    int is_complete = MPI_Ibarrier(ours_, &all) != MPI_SUCCESS;
+    while (!is_complete && MPI_Test(&all, &is_complete, MPI_STATUS_IGNORE) == MPI_SUCCESS)
+      if (!is_complete) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+
   MPI_Comm ours_ = MPI_COMM_NULL;
+  int const exceptions_before_ = std::uncaught_exceptions();
   int rank_ = 0, size_ = 1;
-  bool wants_a_thread_ = false, gave_up_some_ = false;
+  bool wants_a_thread_ = false, gave_up_some_ = false, is_stopped_ = false;
 };
 static_assert(wire::link<link>);
 
