@@ -16,8 +16,12 @@ static_assert(std::atomic<bool>::is_always_lock_free);  // a signal's handler ma
 /// From now on the first of these signals is noted; a second one ends the program on the spot.
 inline std::atomic<bool> const& note_signals() {
   struct sigaction how{};
-  how.sa_handler = [](int) { detail::told_to_end = true; };
-  how.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  how.sa_handler = [](int which) {
+    if (!detail::told_to_end.exchange(true)) return;
+    std::signal(which, SIG_DFL);
+    std::raise(which);
+  };
+  how.sa_flags = SA_RESTART;
   for (int const each : {SIGTERM, SIGUSR1}) sigaction(each, &how, nullptr);
   return detail::told_to_end;
 }
