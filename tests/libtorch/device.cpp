@@ -2,6 +2,7 @@
 // Stages on a device (far_device.hpp): everything stays there, and trains as on the host. With PIPEWRIGHT_DEVICE=cuda models
 // train on a GPU instead.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -161,6 +162,10 @@ TEST_CASE("parameters of one stage on two devices are refused") {
   auto module = std::make_shared<mixer>(width);
   module->wide->to(far);
   CHECK_THROWS_WITH_AS(lt::stage<>{module}, doctest::Contains("a stage has one device"), pw::error);
+  module->to(far);
+  CHECK_THROWS_WITH_AS((lt::stage<>{module, {.device = at::kCPU}}),
+                       doctest::Contains("is on far:0, but module_options::device is cpu"), pw::error);
+  lt::stage<> const any_of_that_kind{module, {.device = at::Device(far_device::type)}};
 }
 
 TEST_CASE("torch's own dropout on a device is drawn by step and micro-batch") {

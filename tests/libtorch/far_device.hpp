@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <optional>
 #include <utility>
 
 #include <ATen/CPUGeneratorImpl.h>

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -136,16 +137,19 @@ template<class S> struct far_last : far_stage<S> {
   }
 };
 
-template<class T> class far_toys {
+template<class T, bool LastIsFar = true> class far_toys {
+  using near_last = typename toys::toy_stages<T>::last;
+
  public:
   using input = toys::tokens;
-  using last = far_last<typename toys::toy_stages<T>::last>;
+  using last = std::conditional_t<LastIsFar, far_last<near_last>, near_last>;
   explicit far_toys(int stages) : here_{stages} {}
   int size() const { return here_.size(); }
   void visit(int index, auto&& f) const {
     here_.visit(index, [&]<class S>(S stage) {
       int const first = stage.first_layer;
-      if constexpr (pw::loss_stage<S>) f(far_last<S>{{std::move(stage), first}});
+      if constexpr (pw::loss_stage<S> && !LastIsFar) f(std::move(stage));
+      else if constexpr (pw::loss_stage<S>) f(far_last<S>{{std::move(stage), first}});
       else f(far_middle<S>{{std::move(stage), first}});
     });
   }
@@ -229,4 +233,13 @@ TEST_CASE("remote parameters are refused where host addresses are kept") {
   CHECK_THROWS_WITH_AS(support::train_serially(pw::weight_rule::synchronous, plan.view().facts, far_toys<double>(1),
                                                batches, pw::sgd{}, {}),
                        doctest::Contains("is not in the host's memory"), pw::error);
+}
+
+TEST_CASE("a tie of parameters that lie in two places on one rank is refused") {
+  auto const plan =
+      pw::make_plan("interleaved", {.ranks = 1, .micro_batches = 4, .chunks = 2}, {.tied_first = 0, .tied_second = 1});
+  support::run_of const run{.options = {.tied = {"table", "head"}}};
+  CHECK_THROWS_WITH_AS(
+      support::train_in_pipeline<double>(plan.view(), far_toys<double, false>(2), batches, pw::sgd{}, run),
+      doctest::Contains("tied parameters table and head lie in different places"), pw::error);
 }

@@ -33,6 +33,10 @@ template<std::same_as<cell_base> Cell> class step_exchange_of {
       if (Cell* const c = cell_of(wants.tied_second)) second_ = &c->find(options.tied.second);
       if (first_ && second_ && first_->size != second_->size)
         throw error("tied parameters " + first_->name + " and " + second_->name + " have different sizes");
+      if (first_ && second_ && first_->on != second_->on)
+        throw error("tied parameters " + first_->name + " and " + second_->name +
+                    " lie in different places or have different element types, on one rank; make them alike, or cut "
+                    "the model between their stages");
       parameter_record* const mine = first_ ? first_ : second_;
       if (mine && !(first_ && second_))
         for (int i = 0; i < window_; ++i) {

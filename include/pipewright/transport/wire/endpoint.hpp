@@ -54,7 +54,8 @@ template<link Link> class endpoint {
       auto const limit = limit_of(how_.deadline);
       for (pause_ = {}; !is_stopped(); rest()) {
         std::lock_guard const lock(mutex_);
-        move();
+        if (!fault_.empty()) stop(fault_, rank());
+        else move();
         if (!sends_anything() || clock::now() > limit) break;
       }
     } catch (std::exception const&) {  // the link is broken; nobody is left to tell
@@ -224,7 +225,7 @@ template<link Link> class endpoint {
   /// Whether a frame is to come whose value, like the one before it on its channel, comes after it: that must be asked for.
   bool awaits_what_follows() const {
     for (auto const& c : channels_)
-      if (c->value_follows && c->awaits_a_head()) return true;
+      if (c->value_follows && !c->live.empty() && !c->live.back().is_past_its_head()) return true;
     return false;
   }
   bool moves_anything() const {
@@ -277,15 +278,16 @@ template<link Link> class endpoint {
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
-      bool const has_work = !stopped_by_.has_value() && (tells_news ? awaits_what_follows() : moves_anything());
+      bool const may_move = !stopped_by_.has_value() && fault_.empty();
+      bool const has_work = may_move && (tells_news ? awaits_what_follows() : moves_anything());
       if (!has_work) {
         work_.wait_for(lock, std::chrono::milliseconds(50));
         nap = std::chrono::microseconds(20);
       }
       try {
-        if (!stopped_by_.has_value() && (has_work || !tells_news)) move();
-      } catch (std::exception const& e) {
-        stop_here(e.what());
+        if (may_move && (has_work || !tells_news)) move();
+      } catch (std::exception const& e) {  // left to the owner's next call, which knows where its rank is
+        fault_ = e.what();
       }
       if (tells_news && !has_work) continue;
       lock.unlock();
@@ -298,8 +300,6 @@ template<link Link> class endpoint {
       lock.lock();
     }
   }
-  void stop_here(std::string_view why) noexcept { stop(why, rank()); }
-
   void rest() {
     if (pause_.rest(link_)) polls_ |= 15;  // by now there may be news of other ranks
   }
@@ -316,7 +316,7 @@ template<link Link> class endpoint {
   }
   /// Of a chain of waits any may end first. The last of the chain names the culprit, so that each says what it waits for.
   void throw_if_aborted(ticket of) {
-    if (stopped_by_.has_value() && *stopped_by_ != rank() && of.number >= at(of.channel).first)
+    if (is_told_to_stop_ && of.number >= at(of.channel).through())
       throw error("needs " + missing(of) + "; all were stopped: " + reason_);
     throw_if_aborted();
   }
@@ -334,6 +334,7 @@ template<link Link> class endpoint {
   }
   void take_stop(std::string const& reason) noexcept {
     stopped_by_ = -1;
+    is_told_to_stop_ = true;
     try {
       reason_ = reason;
     } catch (...) {  // there is no memory to say why
@@ -358,6 +359,7 @@ template<link Link> class endpoint {
   /// What a link cannot do stops all ranks, and says where this one was. Of the owner's thread only, which locates.
   auto or_say_where(auto&& work) {
     try {
+      if (!fault_.empty()) throw error(fault_);
       return work();
     } catch (std::exception const& e) {
       if (stopped_by_.has_value()) throw;
@@ -384,8 +386,12 @@ template<link Link> class endpoint {
   }
   std::string missing(ticket of) {
     channel const& c = at(of.channel);
+    auto const at = of.number - c.first;
+    bool const has_begun = !c.sends && at < c.live.size() && c.live[at].is_past_its_head();
     return spelled(of) + ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " +
-           (c.sends ? "posted" : "sent");
+           (c.sends     ? "posted"
+            : has_begun ? "sent to its end"
+                        : "sent");
   }
   [[noreturn]] void fail_late(ticket of) {
     fail(located() + " waited " + pipewright::detail::spelled_seconds(how_.deadline) + " for " + missing(of));
@@ -411,7 +417,9 @@ template<link Link> class endpoint {
   detail::control<Link> control_;
   std::vector<std::unique_ptr<channel>> channels_;
   std::optional<int> stopped_by_;
+  bool is_told_to_stop_ = false;  // by another rank
   std::string reason_;
+  std::string fault_;  // what the mover met
   unsigned polls_ = 0;
   std::condition_variable work_;  // for the mover
   std::function<std::string()> where_;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <ATen/ops/from_blob.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include <pipewright/error.hpp>
@@ -146,7 +147,9 @@ class link {
       auto const options = c10d::ProcessGroupGloo::Options::create();
       options->devices.push_back(detail::device(meeting_at));
       options->timeout = store_->getTimeout();  // for coming together
-      group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, rank, size, options);
+      for (auto* const group : {&up_, &down_})
+        *group = c10::make_intrusive<c10d::ProcessGroupGloo>(
+            c10::make_intrusive<c10d::PrefixStore>(group == &up_ ? "up" : "down", store_), rank, size, options);
     } catch (c10::Error const& fault) {
       fail(fault.what_without_backtrace());
     } catch (std::exception const& fault) {
@@ -207,7 +210,8 @@ class link {
     auto made = std::make_shared<detail::transfer>(peer);
     std::vector<at::Tensor> one{at::from_blob(at, {static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte))};
     try {
-      made->work = is_send ? group_->send(one, peer, tag) : group_->recv(one, peer, tag);
+      auto& group = is_send == (peer > rank_) ? *up_ : *down_;
+      made->work = is_send ? group.send(one, peer, tag) : group.recv(one, peer, tag);
     } catch (c10::Error const& fault) {
       fail_broken(peer, detail::plain(fault.what_without_backtrace()));
     } catch (std::exception const& fault) {
@@ -249,7 +253,9 @@ class link {
   double patience_;
   bool is_stopped_ = false;
   std::vector<char> ends_{};  // what is said and heard at the end
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  /// What goes to higher ranks, and to lower ones. Gloo's thread tries a connection's lock again and again while another thread
+  /// sends: so what is read is another connection than what is written.
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> up_, down_;
   detail::news news_;
   std::map<std::tuple<int, int, bool>, detail::line> lines_;
 };

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 
+#include <ATen/Context.h>
 #include <c10/core/Device.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <link.h>
 
 #include <pipewright/error.hpp>
 
@@ -18,10 +21,10 @@ namespace detail {
 
 /// LibTorch's library of GPUs, from beside its library of the CPU; what keeps it from being loaded, or nothing.
 inline std::string load_gpu_library() {
-  Dl_info beside{};
-  auto const* const anchor = reinterpret_cast<void const*>(&c10::DeviceTypeName);
-  if (dladdr(anchor, &beside) == 0) return "it cannot be found";
-  auto const folder = std::filesystem::path(beside.dli_fname).parent_path();
+  std::unique_ptr<void, int (*)(void*)> const beside(dlopen("libc10.so", RTLD_NOW | RTLD_NOLOAD), &dlclose);
+  link_map const* found = nullptr;
+  if (beside == nullptr || dlinfo(beside.get(), RTLD_DI_LINKMAP, &found) != 0) return "it cannot be found";
+  auto const folder = std::filesystem::path(found->l_name).parent_path();
   for (char const* const name : {"libtorch_cuda.so", "libtorch_hip.so"})
     if (auto const file = folder / name; std::filesystem::exists(file))
       return dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr ? "" : dlerror();
@@ -31,8 +34,9 @@ inline std::string load_gpu_library() {
 }  // namespace detail
 
 /// The device of a name: "cpu", "cuda", "cuda:1". A program is linked with LibTorch's part for the CPU; what a GPU needs is loaded
-/// here, at the first call that names one. Where the name has no number, it is that of the `local_rank`, round and round. Throws
-/// error where there is no such device.
+/// here, at the first call that names one: call it before anything else of torch, whose backward and generators look for GPUs once
+/// and for all when they are first used. Where the name has no number, it is that of the `local_rank`, round and round. Throws error
+/// where there is no such device.
 inline at::Device device(std::string const& name, int local_rank = 0) {
   auto const named = [&] {
     try {
@@ -51,6 +55,11 @@ inline at::Device device(std::string const& name, int local_rank = 0) {
     throw error("there is no device '" + name + "' here" +
                 (lacks.empty() ? "" : ", since LibTorch's library for it cannot be loaded: " + lacks) +
                 "; choose cpu, or install a LibTorch that has it with all that it depends on");
+  if (named.is_cuda() && !at::globalContext().hasCUDA())
+    throw error(
+        "LibTorch was used before its library of GPUs was loaded, and will not find it any more; call "
+        "pipewright::libtorch::device(\"" +
+        name + "\") at the program's start");
   if (named.index() >= count)
     throw error("there is no device '" + name + "' here; the last one has the number " + std::to_string(count - 1));
   return named.has_index() ? named : at::Device(named.type(), static_cast<c10::DeviceIndex>(local_rank % count));

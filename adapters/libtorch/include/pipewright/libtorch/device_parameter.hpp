@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include <torch/types.h>
@@ -30,12 +32,12 @@ template<class T> class device_parameter {
   /// Waits for the device.
   double squares() const {
     torch::NoGradGuard const no_graph;
-    auto const wide = of_->flatten().to(at::kDouble);
-    return wide.dot(wide).template item<double>();
+    double const norm = at::linalg_vector_norm(*of_, 2, std::nullopt, false, at::kDouble).template item<double>();
+    return norm * norm;
   }
   void copy_from(device_parameter other) { of_->copy_(*other); }
   void sum_with(device_parameter other) {
-    of_->add_(*other);
+    of_->add_((*other).to(of_->device()));  // two stages of a rank may be on two devices
     other.copy_from(*this);
   }
   void read(std::span<T> to) const { of(to.data()).copy_(of_->flatten()); }
@@ -51,9 +53,9 @@ template<class T> class device_parameter {
 };
 static_assert(remote_parameter<device_parameter<float>>);
 
-/// sgd::update on a device.
-template<class T>
-void update_remote(sgd const& by, optimizer_step step, parameter_options options, device_parameter<T> newest,
+/// sgd::update on a device; not that of a class derived from it, which may be another.
+template<std::same_as<sgd> Optimizer, class T>
+void update_remote(Optimizer const& by, optimizer_step step, parameter_options options, device_parameter<T> newest,
                    device_parameter<T> gradient, device_parameter<T> fresh, std::array<device_parameter<T>, 1> states) {
   torch::NoGradGuard const no_graph;
   double const rate = options.frozen ? 0 : by.rate.at(step.number), decay = options.decay ? by.weight_decay : 0;
@@ -62,9 +64,9 @@ void update_remote(sgd const& by, optimizer_step step, parameter_options options
   to.copy_(*newest).sub_(moving, rate);
 }
 
-/// adam::update on a device.
-template<class T>
-void update_remote(adam const& by, optimizer_step step, parameter_options options, device_parameter<T> newest,
+/// adam::update on a device, likewise.
+template<std::same_as<adam> Optimizer, class T>
+void update_remote(Optimizer const& by, optimizer_step step, parameter_options options, device_parameter<T> newest,
                    device_parameter<T> gradient, device_parameter<T> fresh, std::array<device_parameter<T>, 2> states) {
   torch::NoGradGuard const no_graph;
   at::Tensor to = *fresh;

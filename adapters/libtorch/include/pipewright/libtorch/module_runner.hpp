@@ -108,9 +108,10 @@ class module_runner {
       if (!at::isFloatingType(p.scalar_type()))
         throw error("parameter " + name + " is " + c10::toString(p.scalar_type()) +
                     "; a stage's parameters are floating-point numbers");
-      if (!device_) device_ = p.device();
+      if (!device_ || (!device_->has_index() && device_->type() == p.device().type())) device_ = p.device();
       if (p.device() != *device_)
-        throw error("parameter " + name + " is on " + p.device().str() + ", and others are on " + device_->str() +
+        throw error("parameter " + name + " is on " + p.device().str() + ", but " +
+                    (options_.device ? "module_options::device is " : "others are on ") + device_->str() +
                     "; a stage has one device");
       auto decided =
           options_.options_of ? options_.options_of(name, p) : parameter_options{.decay = p.dim() > 1, .frozen = false};

@@ -116,8 +116,8 @@ template<class Input> class any_module_stage {
 /// positions). Weights are explicit versions: the module's parameters are set to the version asked for before every forward
 /// and every backward, so that nobody else may keep or change them. Half-precision parameters have float master weights.
 /// Whatever device the module is on: versions, gradients and the optimizer's states are there too, boundaries are brought there, and
-/// what it computes is queued on the current stream of the rank's thread (give each rank of a process one of its own with
-/// c10::StreamGuard, and they overlap).
+/// what it computes is queued on the current stream of the rank's thread. Ranks that are threads overlap with a stream each: set
+/// a c10::StreamGuard before the rank's modules and pipeline are made, and keep it until they are gone.
 /// Backward comes whole or in halves, of the graph that forward has made; deterministic with at::set_num_threads(1).
 template<class Input = tensor, class Output = Input> class stage : public detail::any_module_stage<Input> {
   using base = detail::any_module_stage<Input>;
