@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What stages made of torch's modules do beyond the laws: versions that change between forward and backward, memory between
 // the halves of backward, dtypes, frozen parameters, running statistics, checks of what comes in.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -29,7 +30,7 @@ struct counting_allocator final : c10::Allocator {
   static inline c10::Allocator* const below = c10::GetCPUAllocator();
   static inline std::mutex mutex;
   static inline std::unordered_map<void*, std::pair<c10::DataPtr, std::int64_t>> out;
-  static inline std::int64_t bytes = 0;
+  static inline std::int64_t bytes = 0, most = 0;
 
   c10::DataPtr allocate(std::size_t n) override {
     auto memory = below->allocate(n);
@@ -37,6 +38,7 @@ struct counting_allocator final : c10::Allocator {
     if (at == nullptr) return memory;
     std::lock_guard const lock(mutex);
     bytes += static_cast<std::int64_t>(n);
+    most = std::max(most, bytes);
     out.insert_or_assign(at, std::pair(std::move(memory), static_cast<std::int64_t>(n)));
     return {at, at, &give_back, c10::Device(c10::DeviceType::CPU)};
   }
@@ -157,6 +159,31 @@ TEST_CASE("between its halves backward holds less than before, and after them no
   auto const quiet = held_now();
   h.stage.forward(h.context, h.weights, x, y, kept);
   CHECK(held_now() - quiet == row * 64);  // evaluation makes no graph
+}
+
+TEST_CASE("backward holds one parameter's gradient at a time beside the sum, and leaves none with the module") {
+  count_memory();
+  torch::nn::Sequential layers;
+  for (int i = 0; i < 8; ++i) layers->push_back(torch::nn::Linear(64, 64));
+  auto const module = set(layers, at::kFloat);
+  held h(lt::stage<>{module});
+  auto const x = numbers({2, 64}, 0.3, at::kFloat), dy = numbers({2, 64}, 1, at::kFloat);
+  auto g = pw::make_gradients<lt::stage<>>(h.weights);
+  lt::stage<>::saved kept;
+  tensor y, dx;
+  auto const run = [&] {
+    h.stage.forward(h.context, h.weights, x, y, kept);
+    counting_allocator::most = counting_allocator::now();
+    auto const before = counting_allocator::now();
+    h.stage.backward(h.context, h.weights, kept, dy, dx, g);
+    return counting_allocator::most - before;
+  };
+  run();
+  auto const a_weight = std::int64_t{64} * 64 * sizeof(float);
+  auto const beside = run();
+  CHECK(beside >= a_weight);
+  CHECK(beside < 2 * a_weight);
+  for (auto const& p : module->parameters()) CHECK_FALSE(p.grad().defined());
 }
 
 TEST_CASE("a receive is not made into what a graph may read") {

@@ -94,7 +94,7 @@ template<link Link> class endpoint {
     transfer& made = c.append();
     made.await(c.pool(*slot.type), slot);
     or_say_where([&] { advance(c); });
-    work_.notify_one();
+    wake_mover();
     return {handle, c.end() - 1};
   }
   /// The value leaves the slot at once, but its sender may rely on it only once the transfer is complete. Throws on a
@@ -110,7 +110,7 @@ template<link Link> class endpoint {
       c.room = made.room_for_next();
       advance(c);
     });
-    work_.notify_one();
+    wake_mover();
     return {handle, c.end() - 1};
   }
 
@@ -271,15 +271,20 @@ template<link Link> class endpoint {
     }
   }
 
-  /// Moves bytes while the rank computes; at rest where nothing is under way. Where the link moves them by itself, it asks for
-  /// those that follow a frame.
+  /// Where the link moves bytes by itself, only those that follow a frame are to be asked for.
+  bool mover_has_work() const { return tells_news ? awaits_what_follows() : moves_anything(); }
+  /// A thread that is woken for nothing takes a core from one that computes.
+  void wake_mover() {
+    if (mover_.joinable() && mover_has_work()) work_.notify_one();
+  }
+  /// Moves bytes while the rank computes; at rest where it has nothing to do.
   void move_in_background(std::stop_token const& stop) {
     auto nap = std::chrono::microseconds(20);
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
       bool const may_move = !stopped_by_.has_value() && fault_.empty();
-      bool const has_work = may_move && (tells_news ? awaits_what_follows() : moves_anything());
+      bool const has_work = may_move && mover_has_work();
       if (!has_work) {
         work_.wait_for(lock, std::chrono::milliseconds(50));
         nap = std::chrono::microseconds(20);

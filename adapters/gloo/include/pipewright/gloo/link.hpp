@@ -95,7 +95,13 @@ class news {
 /// The transfers of one peer, tag and direction, which end in their order: a thread that waits for each.
 class line {
  public:
-  explicit line(news& to) : news_{to}, thread_([this](std::stop_token const& stop) { wait(stop); }) {}
+  explicit line(news& to) : news_{to}, thread_([this] { wait(); }) {}
+  line(line const&) = delete;
+  line& operator=(line const&) = delete;
+  ~line() {
+    push(nullptr);
+    thread_.join();
+  }
 
   void push(std::shared_ptr<transfer> next) {
     {
@@ -106,15 +112,16 @@ class line {
   }
 
  private:
-  void wait(std::stop_token const& stop) {
+  void wait() {
     for (;;) {
       std::shared_ptr<transfer> next;
       {
         std::unique_lock lock(mutex_);
-        if (!come_.wait(lock, stop, [this] { return !waiting_.empty(); })) return;
+        come_.wait(lock, [this] { return !waiting_.empty(); });
         next = std::move(waiting_.front());
         waiting_.pop_front();
       }
+      if (next == nullptr) return;
       next->wait();
       news_.tell();
     }
@@ -122,9 +129,9 @@ class line {
 
   news& news_;
   std::mutex mutex_;
-  std::condition_variable_any come_;
-  std::deque<std::shared_ptr<transfer>> waiting_;
-  std::jthread thread_;
+  std::condition_variable come_;
+  std::deque<std::shared_ptr<transfer>> waiting_;  // nullptr: no more will come
+  std::thread thread_;
 };
 
 }  // namespace detail

@@ -186,15 +186,14 @@ class module_runner {
     return translated([&] {
       install(weights);
       auto const from = roots(of, gradients);
-      auto const inputs = learning(of.inputs), parameters = this->parameters();
-      auto wanted = inputs;
-      wanted.insert(wanted.end(), parameters.begin(), parameters.end());
-      std::vector<at::Tensor> found(wanted.size());
-      if (!from.outputs.empty() && !wanted.empty())
-        found = torch::autograd::grad(from.outputs, wanted, from.gradients, false, false, true);
-      for (std::size_t i = 0; i < parameters.size(); ++i)
-        if (found[inputs.size() + i].defined()) add(i, found[inputs.size() + i], sum);
-      found.resize(inputs.size());
+      auto const inputs = learning(of.inputs);
+      std::vector<at::Tensor> found(inputs.size());
+      if (auto const wanted = joined(inputs, parameters()); !from.outputs.empty() && !wanted.empty()) {
+        accumulation const into(*this, sum);
+        torch::autograd::backward(from.outputs, from.gradients, false, false, wanted);
+        for (std::size_t i = 0; i < inputs.size(); ++i) found[i] = std::exchange(inputs[i].mutable_grad(), {});
+        into.finish();
+      }
       auto result = spread(of.inputs, std::move(found));
       of.clear();
       return result;
@@ -265,6 +264,7 @@ class module_runner {
 
   std::vector<at::Tensor> parameters() const {
     std::vector<at::Tensor> all;
+    all.reserve(learning_.size());
     for (std::size_t const i : learning_) all.push_back(list_->parameters[i]);
     return all;
   }
@@ -307,6 +307,39 @@ class module_runner {
       from.gradients.push_back(dy);
     }
     return from;
+  }
+
+  /// While it lives, backward adds a parameter's gradient to the sum as soon as it is known, so that no more than one is held
+  /// beside it. What the sum has in another type or without the loss's scale is added at the end.
+  class accumulation {
+   public:
+    accumulation(module_runner const& of, parameter_values& sum) : of_{of}, sum_{sum}, parameters_{of.parameters()} {
+      for (std::size_t i = 0; i < parameters_.size(); ++i)
+        if (is_direct(i)) parameters_[i].mutable_grad() = sum_[of_.learning_[i]];
+    }
+    accumulation(accumulation const&) = delete;
+    accumulation& operator=(accumulation const&) = delete;
+    ~accumulation() {
+      for (at::Tensor const& p : parameters_) p.mutable_grad().reset();
+    }
+    void finish() const {
+      for (std::size_t i = 0; i < parameters_.size(); ++i)
+        if (parameters_[i].grad().defined() && !is_direct(i)) of_.add(i, parameters_[i].grad(), sum_);
+    }
+
+   private:
+    bool is_direct(std::size_t i) const {
+      return of_.scale() == 1 && sum_[of_.learning_[i]].scalar_type() == parameters_[i].scalar_type();
+    }
+
+    module_runner const& of_;
+    parameter_values& sum_;
+    std::vector<at::Tensor> parameters_;
+  };
+
+  static std::vector<at::Tensor> joined(std::vector<at::Tensor> first, std::vector<at::Tensor> const& second) {
+    first.insert(first.end(), second.begin(), second.end());
+    return first;
   }
 
   /// Into the master gradient, without the loss's scale. `i` counts the parameters that learn.

@@ -94,7 +94,10 @@ inline void write(std::filesystem::path const& path, std::vector<tensor_view> te
   for (auto const& t : tensors) {
     member(t.name);
     header += R"({"dtype":)" + in_json(name_of(t.type)) + R"(,"shape":[)";
-    for (std::size_t i = 0; i < t.shape.size(); ++i) header += (i == 0 ? "" : ",") + std::to_string(t.shape[i]);
+    for (std::size_t i = 0; i < t.shape.size(); ++i) {
+      if (i > 0) header += ',';
+      header += std::to_string(t.shape[i]);
+    }
     header += R"(],"data_offsets":[)" + std::to_string(at) + "," + std::to_string(at + t.values.size()) + "]}";
     at += t.values.size();
   }
