@@ -16,8 +16,8 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/model.hpp>
+#include <pipewright/partition/balanced_sizes.hpp>
 #include <pipewright/plan/simulate.hpp>
-#include <pipewright/stage/balanced_sizes.hpp>
 
 #include "request.hpp"
 

@@ -5,7 +5,6 @@
 #include <pipewright/stage/any_stage.hpp>
 #include <pipewright/stage/any_value.hpp>
 #include <pipewright/stage/balance.hpp>
-#include <pipewright/stage/balanced_sizes.hpp>
 #include <pipewright/stage/chain.hpp>
 #include <pipewright/stage/context.hpp>
 #include <pipewright/stage/entry.hpp>

@@ -13,7 +13,7 @@
 #include <torch/nn/module.h>
 
 #include <pipewright/error.hpp>
-#include <pipewright/stage/balanced_sizes.hpp>
+#include <pipewright/partition/balanced_sizes.hpp>
 
 namespace pipewright::inline v0::libtorch {
 

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-#include <pipewright/stage/balanced_sizes.hpp>
+#include <pipewright/partition/balanced_sizes.hpp>
 
 namespace pw = pipewright;
 
