@@ -13,13 +13,13 @@ inline std::atomic<bool> told_to_end = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // a signal's handler may set it
 }  // namespace detail
 
-/// From now on the first of these signals is noted; a second one ends the program on the spot.
+/// From now on these signals are noted. A second SIGTERM ends the program on the spot; SIGUSR1 does not: MPICH sends it again
+/// for every rank that is lost, and the first may just be being told.
 inline std::atomic<bool> const& note_signals() {
   struct sigaction how{};
   how.sa_handler = [](int which) {
-    if (!detail::told_to_end.exchange(true)) return;
-    std::signal(which, SIG_DFL);
-    std::raise(which);
+    detail::told_to_end = true;
+    if (which == SIGTERM) std::signal(which, SIG_DFL);
   };
   how.sa_flags = SA_RESTART;
   for (int const each : {SIGTERM, SIGUSR1}) sigaction(each, &how, nullptr);

@@ -131,11 +131,12 @@ template<link Link> class endpoint {
   }
   /// Lets a wait or poll that fails say where its rank is, instead of its rank alone. Asked then only.
   void locate(std::function<std::string()> where) { where_ = std::move(where); }
-  /// Moves what can be moved.
+  /// Moves what can be moved. Throws after an abort.
   void progress() {
     std::lock_guard const lock(mutex_);
     throw_if_aborted();
     or_say_where([&] { move(); });
+    throw_if_aborted();
   }
 
   /// Throws on every rank, naming who said what, unless all ranks call it with one text; and by the deadline.

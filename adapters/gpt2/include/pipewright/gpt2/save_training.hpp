@@ -144,9 +144,15 @@ void save_training(std::filesystem::path const& folder, hugging_face_model const
       detail::remove_old(folder, keep);
     }
   } catch (std::exception const& e) {
+    auto why = std::current_exception();
+    try {
+      here.progress();  // a rank that was stopped takes the folder from those that still write: then that is what is said
+    } catch (error const&) {
+      why = std::current_exception();
+    }
     here.abort(e.what());
     fs::remove_all(partial, code);
-    throw;
+    std::rethrow_exception(why);
   }
 }
 
