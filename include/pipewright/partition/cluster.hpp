@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <pipewright/error.hpp>
+
+namespace pipewright::inline v0 {
+
+/// The devices of a pipeline, a rank each, and the links between them.
+struct cluster {
+  int ranks = 1;
+  double memory = std::numeric_limits<double>::infinity();     ///< bytes that a rank may use
+  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes a second, of every link and direction
+  double latency = 0;                                          ///< seconds
+  std::vector<double> pace{};  ///< by rank: it takes so many times as long as the profile says; empty: 1
+
+  double pace_of(int rank) const { return pace.empty() ? 1 : pace[static_cast<std::size_t>(rank)]; }
+  /// How many devices of pace 1 do as much.
+  double devices() const {
+    double sum = 0;
+    for (int r = 0; r < ranks; ++r) sum += 1 / pace_of(r);
+    return sum;
+  }
+};
+
+/// Throws error unless the numbers are those of a cluster.
+inline void check(cluster const& c) {
+  if (c.ranks < 1) throw error("a cluster has at least one rank, not " + std::to_string(c.ranks));
+  if (!(c.memory > 0)) throw error("a rank of a cluster has more than 0 bytes of memory");
+  if (!(c.bandwidth > 0)) throw error("a cluster's links carry more than 0 bytes a second");
+  if (!(c.latency >= 0 && c.latency < std::numeric_limits<double>::infinity()))
+    throw error("a cluster's links have a latency of 0 seconds or more");
+  if (!c.pace.empty() && static_cast<int>(c.pace.size()) != c.ranks)
+    throw error("a cluster of " + std::to_string(c.ranks) + " ranks has a pace for each of them or none, not " +
+                std::to_string(c.pace.size()));
+  for (double const each : c.pace)
+    if (!(each > 0 && each < std::numeric_limits<double>::infinity())) throw error("a rank's pace is more than 0");
+}
+
+}  // namespace pipewright::inline v0

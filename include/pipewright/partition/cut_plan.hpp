@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <pipewright/partition/cluster.hpp>
+#include <pipewright/partition/cut_by_rank.hpp>
+#include <pipewright/partition/model_profile.hpp>
+#include <pipewright/partition/rank_memory.hpp>
+#include <pipewright/plan/plan_view.hpp>
+
+namespace pipewright::inline v0 {
+
+namespace detail {
+
+/// What any layers [first, last) make of a stage, from sums over the layers before.
+class layer_sums {
+ public:
+  explicit layer_sums(model_profile const& of) : of_{of}, before_(of.layers.size() + 1) {
+    for (std::size_t i = 0; i < of.layers.size(); ++i) {
+      layer_profile& sum = before_[i + 1] = before_[i];
+      layer_profile const& l = of.layers[i];
+      sum.saved += l.saved;
+      sum.parameters += l.parameters;
+      sum.gradients += l.gradients;
+      sum.optimizer += l.optimizer;
+    }
+  }
+  /// The bytes of a stage.
+  layer_profile stage(int first, int last) const {
+    layer_profile const &a = before_[static_cast<std::size_t>(first)], &b = before_[static_cast<std::size_t>(last)];
+    return {.saved = b.saved - a.saved,
+            .output = last > first ? of_.layers[static_cast<std::size_t>(last) - 1].output : 0,
+            .parameters = b.parameters - a.parameters,
+            .gradients = b.gradients - a.gradients,
+            .optimizer = b.optimizer - a.optimizer};
+  }
+  double input(int first) const {
+    return first == 0 ? of_.input : of_.layers[static_cast<std::size_t>(first) - 1].output;
+  }
+
+ private:
+  model_profile const& of_;
+  std::vector<layer_profile> before_;
+};
+
+/// The bytes of a stage as what a cut is to make small: a stage_cost.
+class memory_costs {
+ public:
+  memory_costs(plan_view const& p, model_profile const& of) : plan_{p}, of_{of}, sums_{of} {}
+  double cost(int stage, int first, int last) const {
+    return memory_of_stage(plan_, of_, stage, sums_.stage(first, last), sums_.input(first)).total();
+  }
+  /// Boundaries may be smaller further out; the rest grows with the layers.
+  double at_least(int stage, int first, int last) const {
+    auto const m = memory_of_stage(plan_, of_, stage, sums_.stage(first, last), sums_.input(first));
+    return m.total() - m.boundaries;
+  }
+  bool fits(int, int, int) const { return true; }
+
+ private:
+  plan_view plan_;
+  model_profile const& of_;
+  layer_sums sums_;
+};
+
+inline double dearest_memory(std::vector<rank_memory> const& ranks) {
+  double most = 0;
+  for (auto const& each : ranks) most = std::max(most, each.total());
+  return most;
+}
+
+}  // namespace detail
+
+/// A plan's stages as times of a chain: what each rank does for a micro-batch, and the transfers that overlap with it.
+inline cost_chain<double> times_of(plan_view const& p, model_profile const& of, cluster const& on) {
+  cost_chain<double> times;
+  bool const trains = p.backward != backward_form::none;
+  bool const again = trains && p.wants.recompute != recompute_mode::never;
+  for (auto const& l : of.layers) times.work.push_back((trains ? l.work() : l.forward) + (again ? l.recompute : 0));
+  for (std::size_t i = 0; i + 1 < of.layers.size(); ++i) times.crossing.push_back(of.layers[i].output / on.bandwidth);
+  if (!on.pace.empty())
+    for (int s = 0; s < p.stages(); ++s) times.pace.push_back(on.pace_of(p.rank_of_stage[s]));
+  return times;
+}
+
+/// The cut for a plan whose fullest rank holds as little as can be (of several stages a rank: whose fullest stage does); none
+/// where there are fewer layers than stages.
+inline std::optional<std::vector<int>> leanest_cut(plan_view const& p, model_profile const& of) {
+  auto found = cheapest_cut(detail::memory_costs(p, of), of.count(), p.stages());
+  return found ? std::optional(std::move(found->sizes)) : std::nullopt;
+}
+
+/// The cut for a plan whose dearest rank is as cheap as can be, where all ranks stay within the cluster's memory; none where
+/// there is none. With one stage a rank it is exact. With several, it is that of cut_by_rank(), if it fits, else the best of
+/// those whose stages each keep to an equal share of their rank's memory, else leanest_cut(): none may be found though one exists.
+inline std::optional<std::vector<int>> cut_plan(plan_view const& p, model_profile const& of, cluster const& on,
+                                                long long most_nodes = 20'000) {
+  auto const times = times_of(p, of, on);
+  detail::memory_costs const memory(p, of);
+  int const chunks = p.facts.chunks;
+  auto const has_share = [&](int stage, int first, int last) {
+    return memory.cost(stage, first, last) <= on.memory / chunks;
+  };
+  if (chunks == 1) {
+    auto found = cut_chain(times, p.stages(), has_share);
+    return found ? std::optional(std::move(found->sizes)) : std::nullopt;
+  }
+  std::vector<int> const placement(p.rank_of_stage, p.rank_of_stage + p.stages());
+  auto const all_fit = [&](std::vector<int> const& sizes) {
+    return detail::dearest_memory(memory_of_ranks(p, of, sizes)) <= on.memory;
+  };
+  if (auto found = cut_by_rank(times, placement, most_nodes); !found || all_fit(found->sizes))
+    return found ? std::optional(std::move(found->sizes)) : std::nullopt;
+  if (auto found = cut_by_rank(times, placement, most_nodes, has_share)) return std::move(found->sizes);
+  if (auto lean = leanest_cut(p, of); lean && all_fit(*lean)) return lean;
+  return std::nullopt;
+}
+
+}  // namespace pipewright::inline v0

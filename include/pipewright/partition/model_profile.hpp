@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <pipewright/error.hpp>
+#include <pipewright/plan/simulate.hpp>
+
+namespace pipewright::inline v0 {
+
+/// What was measured of one layer: seconds for one micro-batch, and bytes.
+struct layer_profile {
+  std::string name{};
+  double forward = 0;
+  double backward_input = 0;
+  double backward_weight = 0;
+  double recompute = 0;   ///< a second forward
+  double saved = 0;       ///< bytes that it keeps of a micro-batch from forward to backward
+  double output = 0;      ///< bytes of what it gives to the next layer, for a micro-batch; its gradient is as large
+  double parameters = 0;  ///< bytes of one version of its weights
+  double gradients = 0;   ///< bytes of their gradients
+  double optimizer = 0;   ///< bytes of the optimizer's state
+
+  double work() const { return forward + backward_input + backward_weight; }
+};
+
+/// A model as a planner sees it: a chain of layers.
+struct model_profile {
+  std::vector<layer_profile> layers;
+  int samples = 1;    ///< of the micro-batch that was measured
+  double input = 0;   ///< bytes of a micro-batch's input
+  double target = 0;  ///< bytes of its target
+
+  int count() const { return static_cast<int>(layers.size()); }
+};
+
+/// Throws error, with the layer and the field, unless the profile is of at least one layer, all its numbers are finite and not
+/// negative, and some layer takes time.
+inline void check(model_profile const& p) {
+  if (p.layers.empty()) throw error("a profile has at least one layer; this one has none");
+  if (p.samples < 1) throw error("a profile's micro-batch has at least one sample, not " + std::to_string(p.samples));
+  auto const is_sound = [](double x) { return std::isfinite(x) && x >= 0; };
+  if (!is_sound(p.input) || !is_sound(p.target)) throw error("a profile's input and target are bytes, 0 or more");
+  double work = 0;
+  for (std::size_t i = 0; i < p.layers.size(); ++i) {
+    auto const& l = p.layers[i];
+    work += l.work();
+    struct field {
+      char const* name;
+      double value;
+    };
+    for (auto const& [name, value] : {field{"forward", l.forward},
+                                      {"backward_input", l.backward_input},
+                                      {"backward_weight", l.backward_weight},
+                                      {"recompute", l.recompute},
+                                      {"saved", l.saved},
+                                      {"output", l.output},
+                                      {"parameters", l.parameters},
+                                      {"gradients", l.gradients},
+                                      {"optimizer", l.optimizer}})
+      if (!is_sound(value))
+        throw error("layer " + std::to_string(i) + (l.name.empty() ? "" : " (" + l.name + ")") + " of the profile: " +
+                    name + " is a finite number that is not negative, not " + std::to_string(value));
+  }
+  if (!(work > 0 && std::isfinite(work)))
+    throw error("a profile's layers take some time, and no more than can be added up");
+}
+
+/// The profile for micro-batches of another number of samples: times, saved values and boundaries grow with it, weights do not.
+/// An estimate: small micro-batches are less efficient than this says.
+inline model_profile scaled(model_profile p, int samples) {
+  double const by = static_cast<double>(samples) / p.samples;
+  p.samples = samples;
+  for (double* each : {&p.input, &p.target}) *each *= by;
+  for (auto& l : p.layers)
+    for (double* each : {&l.forward, &l.backward_input, &l.backward_weight, &l.recompute, &l.saved, &l.output})
+      *each *= by;
+  return p;
+}
+
+/// The sums of each stage's layers; `output` is that of its last one.
+inline std::vector<layer_profile> stages_of(model_profile const& p, std::vector<int> const& sizes) {
+  std::vector<layer_profile> stages;
+  std::size_t layer = 0;
+  for (int const size : sizes) {
+    layer_profile sum;
+    for (int i = 0; i < size; ++i) {
+      layer_profile const& l = p.layers.at(layer++);
+      sum.forward += l.forward;
+      sum.backward_input += l.backward_input;
+      sum.backward_weight += l.backward_weight;
+      sum.recompute += l.recompute;
+      sum.saved += l.saved;
+      sum.output = l.output;
+      sum.parameters += l.parameters;
+      sum.gradients += l.gradients;
+      sum.optimizer += l.optimizer;
+    }
+    stages.push_back(std::move(sum));
+  }
+  if (layer != p.layers.size())
+    throw error("a cut has " + std::to_string(layer) + " layers, but the profile " + std::to_string(p.layers.size()));
+  return stages;
+}
+
+}  // namespace pipewright::inline v0

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs schedule_planner as people do and looks at what it prints, writes and returns.
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;
+
+/// A directory of its own that goes away.
+struct scratch {
+  fs::path path = fs::temp_directory_path() / ("pipewright-planner-" + std::to_string(getpid()));
+  scratch() { fs::create_directories(path); }
+  ~scratch() { fs::remove_all(path); }
+};
+fs::path const& directory() {
+  static scratch const here;
+  return here.path;
+}
+std::string content(fs::path const& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+struct outcome {
+  int code;  // 128 + n for a signal
+  std::string out, err;
+};
+outcome planner(std::string const& arguments) {
+  auto const out = directory() / "out", err = directory() / "err";
+  int const status = std::system(("'" PIPEWRIGHT_TOOLS_DIR "/schedule_planner' " + arguments + " > '" + out.string() +
+                                  "' 2> '" + err.string() + "'")
+                                     .c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
+}
+
+/// Six layers, the last of which weighs three of the others.
+json profile() {
+  json layers = json::array();
+  for (int i = 0; i < 6; ++i) {
+    double const weight = i == 5 ? 3 : 1;
+    layers.push_back({{"name", i == 5 ? "head" : "block"},
+                      {"forward", 1e-3 * weight},
+                      {"backward_input", 1e-3 * weight},
+                      {"backward_weight", 1e-3 * weight},
+                      {"saved_bytes", 1e6},
+                      {"output_bytes", 1e5},
+                      {"parameter_bytes", 1e6 * weight},
+                      {"gradient_bytes", 1e6 * weight},
+                      {"optimizer_bytes", 2e6 * weight}});
+  }
+  return {{"format", "pipewright-profile"},
+          {"version", 1},
+          {"model", "six layers"},
+          {"samples", 1},
+          {"input_bytes", 100},
+          {"target_bytes", 100},
+          {"layers", layers}};
+}
+std::string file_with(std::string_view text) {
+  auto const path = directory() / "profile.json";
+  std::ofstream(path, std::ios::binary) << text;
+  return "'" + path.string() + "'";
+}
+std::string file_with(json const& j) { return file_with(std::string_view(j.dump())); }
+bool says(std::string const& text, std::string_view part) { return text.find(part) != text.npos; }
+
+}  // namespace
+
+TEST_CASE("a table with reasons, and the flags of the best") {
+  auto const result = planner(file_with(profile()) + " --devices 4 --batch 8 --schedules flush,gpipe --memory 1GiB");
+  CHECK(result.code == 0);
+  CHECK(result.err == "");
+  CHECK(says(result.out, "six layers: 6 layers, 4 ranks, batch 8"));
+  // 24 ms of work a sample: 48 ms on four ranks for eight of them. The head's 9 ms bound a cut: 72 ms, and 15 ms to fill.
+  CHECK(says(result.out, "no plan beats 48 ms a step (166.7 samples/s)"));
+  CHECK(says(result.out, "1  flush     8  1  1        never      87 ms"));
+  CHECK(says(result.out, "as fast, holds"));
+  CHECK(says(result.out, "train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --sequences 1 --balance 2,2,1,1\n"));
+}
+
+TEST_CASE("as JSON, as pictures, as code") {
+  auto const prefix = (directory() / "plan").string(), code = (directory() / "plan.hpp").string();
+  auto const result = planner(file_with(profile()) + " --devices 2 --batch 4 --json --draw '" + prefix + "' --emit '" +
+                              code + "' --link 1GB/s,5us --memory 64MiB");
+  CHECK(result.code == 0);
+  auto const all = json::parse(result.out);
+  CHECK(all["bound_seconds"].get<double>() == doctest::Approx(0.048));
+  REQUIRE(all["candidates"].size() > 4);
+  double last = 0;
+  for (auto const& each : all["candidates"]) {
+    if (each["is"] != "fits") continue;
+    double const seconds = each["seconds"].get<double>();
+    CHECK(seconds >= last * (1 - 1e-8));
+    last = seconds;
+    double sum = 0;
+    for (auto const& part : each["parts"]) sum += part.get<double>();
+    CHECK(sum == doctest::Approx(seconds));
+    for (auto const& memory : each["memory"]) CHECK(memory["total"].get<double>() <= 64 * 1048576.);
+  }
+  for (std::string const name : {"-1.svg", "-2.svg", "-3.svg", "-memory.svg"}) {
+    CAPTURE(name);
+    CHECK(content(prefix + name).starts_with("<svg "));
+    CHECK(content(prefix + name).ends_with("</svg>\n"));
+  }
+  CHECK(says(content(prefix + "-memory.svg"), "limit 64.0 MiB"));
+  CHECK(says(content(code), "pw::plan<pw::"));
+  CHECK(says(content(code), "// train_gpt2 --schedule "));
+}
+
+TEST_CASE("where nothing fits: the smallest change") {
+  auto const little = planner(file_with(profile()) + " --devices 2 --batch 4 --memory 1MB");
+  CHECK(little.code == 1);
+  CHECK(little.out == "");
+  CHECK(says(little.err, "nothing fits into 977 KiB a rank; the smallest change that gives a plan is --memory "));
+  auto const at = little.err.find("--memory ") + 9;
+  auto const enough = little.err.substr(at, little.err.find(' ', at) - at);
+  CHECK(planner(file_with(profile()) + " --devices 2 --batch 4 --memory " + enough).code == 0);
+  CHECK(planner(file_with(profile()) + " --devices 2 --batch 4 --memory " + std::to_string(std::stoll(enough) - 1))
+            .code == 1);
+  auto const many = planner(file_with(profile()) + " --devices 7 --batch 4");
+  CHECK(many.code == 1);
+  CHECK(says(many.err, "7 ranks cannot share 6 layers; take at most 6 ranks"));
+}
+
+TEST_CASE("a question that is none") {
+  auto const refused = [](std::string const& arguments) {
+    auto const result = planner(arguments);
+    CHECK(result.code == 2);
+    CHECK(result.out == "");
+    return result.err;
+  };
+  auto const good = file_with(profile());
+  CHECK(says(refused(""), "schedule_planner: "));
+  CHECK(says(refused(good + " --devices 2 --memory 4GX"), "--memory '4GX': expected is an amount of bytes as 80GiB"));
+  CHECK(says(refused(good + " --devices 2 --link 5us"), "--link '5us': expected is a bandwidth"));
+  CHECK(says(refused(good + " --devices 2 --schedules flsh"), "did you mean 'flush'?"));
+  CHECK(says(refused(good + " --devices 2 --batch 4 --micro-batch 3"), "--micro-batch 3 does not divide --batch 4"));
+  CHECK(says(refused(good + " --devices 2 --pace 1"), "a pace for each of them"));
+  CHECK(says(refused("/nowhere/p.json --devices 2"), "cannot read /nowhere/p.json"));
+  CHECK(planner("--help").code == 0);
+  CHECK(says(planner("--help").out, "Usage: schedule_planner"));
+
+  auto const wrong = [&](auto change) {
+    auto j = profile();
+    change(j);
+    return refused(file_with(j) + " --devices 2");
+  };
+  CHECK(says(wrong([](json& j) { j["layers"][3]["forward"] = -1; }), "layer 3 has -1 as 'forward'"));
+  CHECK(says(wrong([](json& j) { j["layers"][3].erase("saved_bytes"); }), "layer 3 lacks 'saved_bytes'"));
+  CHECK(says(wrong([](json& j) { j["layers"][3]["wrok"] = 1; }), "layer 3 has a field 'wrok'"));
+  CHECK(says(wrong([](json& j) { j["version"] = 2; }), "is of version 2; this program reads version 1"));
+  CHECK(says(wrong([](json& j) { j["layers"] = json::array(); }), "at least one layer"));
+  CHECK(says(wrong([](json& j) {
+               for (auto& l : j["layers"]) l["forward"] = l["backward_input"] = l["backward_weight"] = 0;
+             }),
+             "take some time"));
+  CHECK(says(refused(file_with(R"({"format":"pipewright-profile","format":1})") + " --devices 2"), "'format' twice"));
+  CHECK(says(refused(file_with("{") + " --devices 2"), "is not JSON"));
+}
+
+TEST_CASE("a thousand broken profiles: a sentence, or a plan of one that is still whole") {
+  std::mt19937 engine(5);
+  auto const whole = profile().dump();
+  auto const below = [&](std::size_t n) { return static_cast<std::size_t>(engine() % n); };
+#ifdef PIPEWRIGHT_QUICK_TESTS
+  int const tries = 100;
+#else
+  int const tries = 1000;
+#endif
+  int plans = 0;
+  for (int i = 0; i < tries; ++i) {
+    CAPTURE(i);
+    std::string text = whole;
+    for (std::size_t changes = 1 + below(3); changes > 0; --changes) {
+      std::size_t const at = below(text.size());
+      switch (below(5)) {
+        case 0: text[at] = static_cast<char>(below(256)); break;
+        case 1: text.erase(at, 1 + below(20)); break;
+        case 2: text.insert(at, whole.substr(below(whole.size()), 1 + below(20))); break;
+        case 3: text.resize(at); break;
+        case 4:
+          text.insert(at, std::vector<std::string>{"1e999", "-", "null", "[[[[", "\"", "9", "0.", "1e-400"}[below(8)]);
+          break;
+      }
+      if (text.empty()) text = "x";
+    }
+    auto const result = planner(file_with(text) + " --devices 2 --batch 2 --memory 1TiB");
+    REQUIRE((result.code == 0 || result.code == 2));
+    if (result.code == 0) ++plans;
+    else {
+      REQUIRE(result.out == "");
+      REQUIRE(result.err.starts_with("schedule_planner: "));
+      REQUIRE(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+    }
+  }
+  CHECK(plans < tries / 2);
+}

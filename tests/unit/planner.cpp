@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// The planner against what is known of schedules, against all cuts there are, and against its own promises.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/partition/all.hpp>
+
+namespace pw = pipewright;
+using state = pw::plan_candidate::state;
+
+namespace {
+
+/// Layers alike: forward 1, backward 2, a byte of everything.
+pw::model_profile alike(int layers) {
+  pw::model_profile p;
+  for (int i = 0; i < layers; ++i)
+    p.layers.push_back({.name = "block",
+                        .forward = 1,
+                        .backward_input = 1,
+                        .backward_weight = 1,
+                        .recompute = 1,
+                        .saved = 1,
+                        .output = 1,
+                        .parameters = 1,
+                        .gradients = 1,
+                        .optimizer = 2});
+  return p;
+}
+
+struct drawn {
+  pw::model_profile profile;
+  pw::cluster on;
+  pw::plan_choices among;
+
+  explicit drawn(unsigned seed) {
+    std::mt19937 engine(seed);
+    auto const number = [&](double most) { return most * static_cast<double>(engine() % 1000) / 999; };
+    int const layers = 2 + static_cast<int>(engine() % 7);
+    for (int i = 0; i < layers; ++i) {
+      double const forward = 0.1 + number(2);
+      profile.layers.push_back({.forward = forward,
+                                .backward_input = number(3),
+                                .backward_weight = number(3),
+                                .recompute = forward,
+                                .saved = number(8),
+                                .output = number(2),
+                                .parameters = number(5),
+                                .gradients = number(5),
+                                .optimizer = number(10)});
+    }
+    on.ranks = 1 + static_cast<int>(engine() % 4);
+    on.latency = number(0.2);
+    on.bandwidth = 0.5 + number(20);
+    if (engine() % 3 == 0)
+      for (int r = 0; r < on.ranks; ++r) on.pace.push_back(1 + number(1));
+    if (engine() % 2 == 0) on.memory = 10 + number(150);
+    among.batch = 1 + static_cast<int>(engine() % 12);
+    among.most_chunks = 3;
+    among.worth_simulating = 1000;
+  }
+};
+
+pw::dynamic_plan plan_of(pw::plan_candidate const& c) {
+  return pw::make_plan(c.schedule, c.facts, {.recompute = c.recompute});
+}
+
+}  // namespace
+
+TEST_CASE("where layers are alike and links cost nothing, steps take what the field's formulas say") {
+  for (int const ranks : {1, 2, 4, 8})
+    for (int const batch : {8, 16, 32}) {
+      CAPTURE(ranks);
+      CAPTURE(batch);
+      auto const ranking = pw::rank_plans(alike(16), {.ranks = ranks},
+                                          {.batch = batch, .samples = {1}, .most_chunks = 2, .worth_simulating = 1000});
+      double const share = 3. * 16 / ranks;  // of a micro-batch
+      CHECK(ranking.bound == doctest::Approx(share * batch));
+      int seen = 0;
+      for (auto const& c : ranking.candidates) {
+        REQUIRE(c.is == state::fits);
+        bool const again = c.recompute == pw::recompute_mode::always;
+        double const each = again ? share * 4 / 3 : share;
+        double const fill = c.schedule == "flush" || c.schedule == "gpipe" ? ranks - 1
+                            : c.schedule == "interleaved"                  ? (ranks - 1) / 2.
+                                                                           : 0;
+        // A second forward waits for no gradient: all ranks but the last run theirs while others work.
+        if (c.schedule == "sequential") CHECK(c.seconds() == doctest::Approx((share * ranks + each - share) * batch));
+        else if (!(again && fill > 0)) CHECK(c.seconds() == doctest::Approx(each * (batch + fill)));
+        CHECK(c.time.work == doctest::Approx(share * batch));
+        CHECK(c.time.recompute == doctest::Approx(again ? share / 3 * batch : 0));
+        CHECK(c.time.imbalance == doctest::Approx(0));
+        CHECK(c.time.communication == doctest::Approx(0));
+        ++seen;
+      }
+      CHECK(seen == 2 * 7);  // schedules that train
+    }
+}
+
+TEST_CASE("the ranking keeps its promises") {
+  int fitting = 0, tight = 0;
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    CAPTURE(seed);
+    drawn const d(seed);
+    auto const ranking = pw::rank_plans(d.profile, d.on, d.among);
+    double last = 0;
+    for (auto const& c : ranking.candidates) {
+      CAPTURE(c.schedule);
+      REQUIRE(c.facts.micro_batches * c.samples == d.among.batch);
+      REQUIRE(std::accumulate(c.sizes.begin(), c.sizes.end(), 0) == d.profile.count());
+      auto const plan = plan_of(c);
+      auto const of = pw::scaled(d.profile, c.samples);
+      auto const memory = pw::memory_of_ranks(plan, of, c.sizes);
+      double most = 0;
+      for (auto const& each : memory) most = std::max(most, each.total());
+      CHECK(most == c.most_memory());
+      CHECK((most <= d.on.memory) == (c.is == state::fits));
+      if (c.is != state::fits) {
+        ++tight;
+        continue;
+      }
+      ++fitting;
+      CHECK(c.seconds() >= last - 1e-12);
+      last = c.seconds();
+      CHECK(c.seconds() >= c.seconds_at_least * (1 - 1e-9));
+      CHECK(c.seconds() >= ranking.bound * (1 - 1e-9));
+      for (double const part : {c.time.work, c.time.recompute, c.time.imbalance, c.time.bubble, c.time.communication})
+        CHECK(part >= -1e-9 * c.seconds());
+      if (!pw::plan_view(plan).is_stream())
+        CHECK(c.seconds() == doctest::Approx(pw::simulate(plan, pw::costs_of(plan, of, c.sizes, d.on)).makespan));
+    }
+  }
+  CHECK(fitting > 1000);
+  CHECK(tight > 1000);
+}
+
+TEST_CASE("with one stage a rank no cut has a cheaper dearest rank, and one is found where there is any") {
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    CAPTURE(seed);
+    drawn const d(seed);
+    for (auto const& c : pw::rank_plans(d.profile, d.on, d.among).candidates) {
+      if (c.facts.chunks != 1) continue;
+      CAPTURE(c.schedule);
+      auto const plan = plan_of(c);
+      auto const of = pw::scaled(d.profile, c.samples);
+      auto const dearest = [&](std::vector<int> const& sizes) {  // a rank's work, or a transfer at its ends
+        double most = 0;
+        std::size_t layer = 0;
+        for (std::size_t s = 0; s < sizes.size(); ++s) {
+          double work = 0;
+          for (int i = 0; i < sizes[s]; ++i, ++layer)
+            work +=
+                of.layers[layer].work() + (c.recompute == pw::recompute_mode::always ? of.layers[layer].recompute : 0);
+          most = std::max(most, work * d.on.pace_of(static_cast<int>(s)));
+          if (layer < of.layers.size()) most = std::max(most, of.layers[layer - 1].output / d.on.bandwidth);
+        }
+        return most;
+      };
+      double best = std::numeric_limits<double>::infinity(), leanest = best;
+      std::vector<int> ends(of.layers.size() - 1);
+      std::fill(ends.begin(), ends.begin() + d.on.ranks - 1, 1);
+      do {
+        std::vector<int> sizes{1};
+        for (int const end : ends)
+          if (end == 1) sizes.push_back(1);
+          else ++sizes.back();
+        double most = 0;
+        for (auto const& each : pw::memory_of_ranks(plan, of, sizes)) most = std::max(most, each.total());
+        leanest = std::min(leanest, most);
+        if (most <= d.on.memory) best = std::min(best, dearest(sizes));
+      } while (std::prev_permutation(ends.begin(), ends.end()));
+      CHECK((c.is == state::fits) == std::isfinite(best));
+      if (c.is == state::fits) CHECK(dearest(c.sizes) == doctest::Approx(best));
+      else CHECK(c.most_memory() == doctest::Approx(leanest));
+    }
+  }
+}
+
+TEST_CASE("what is left out cannot win") {
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    CAPTURE(seed);
+    drawn d(seed);
+    auto const all = pw::rank_plans(d.profile, d.on, d.among);
+    d.among.worth_simulating = 1;
+    d.among.not_worth = 0;
+    auto const few = pw::rank_plans(d.profile, d.on, d.among);
+    REQUIRE((all.best() == nullptr) == (few.best() == nullptr));
+    if (all.best() != nullptr) CHECK(few.best()->seconds() == doctest::Approx(all.best()->seconds()));
+    REQUIRE(all.candidates.size() == few.candidates.size());
+  }
+}
+
+TEST_CASE("many devices") {
+  auto const ranking = pw::rank_plans(alike(128), {.ranks = 128, .bandwidth = 10, .latency = 0.001},
+                                      {.batch = 128, .worth_simulating = 1});
+  REQUIRE(ranking.best() != nullptr);
+  CHECK(ranking.best()->seconds() >= ranking.bound);
+}
+
+TEST_CASE("what is no question gets no answer") {
+  auto profile = alike(4);
+  profile.layers[2].name = "head";
+  profile.layers[2].saved = -1;
+  CHECK_THROWS_WITH_AS(pw::rank_plans(profile, {.ranks = 2}, {.batch = 4}),
+                       "layer 2 (head) of the profile: saved is a finite number that is not negative, not -1.000000",
+                       pw::error);
+  CHECK_THROWS_WITH_AS(pw::rank_plans(alike(4), {.ranks = 2, .pace = {1}}, {.batch = 4}),
+                       "a cluster of 2 ranks has a pace for each of them or none, not 1", pw::error);
+  CHECK_THROWS_AS(pw::rank_plans(alike(4), {.ranks = 0}, {.batch = 4}), pw::error);
+  CHECK_THROWS_AS(pw::rank_plans(alike(4), {.ranks = 2}, {.batch = 0}), pw::error);
+  CHECK_THROWS_AS(pw::rank_plans({}, {.ranks = 2}, {.batch = 4}), pw::error);
+  CHECK(pw::rank_plans(alike(2), {.ranks = 3}, {.batch = 4}).candidates.empty());
+}

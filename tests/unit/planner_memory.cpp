@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the planner says that a rank holds, against what the engine's slots and weights hold after training: every byte.
+// thread sanitizer: --full
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/partition/rank_memory.hpp>
+#include <pipewright/pipewright.hpp>
+
+namespace pw = pipewright;
+
+namespace {
+
+using floats = std::vector<float>;
+
+/// Numbers of floats of a stage, all different.
+struct sizes {
+  std::size_t input, output, saved, parameters;
+  static sizes of(int stage) {
+    auto const s = static_cast<std::size_t>(stage);
+    return {3 + 2 * s, 3 + 2 * (s + 1), 50 + 11 * s, 20 + 7 * s};
+  }
+};
+
+struct numbers {
+  floats values;
+  void for_each_parameter(auto&& visit) { visit(std::string_view{"w"}, std::span{values}, pw::parameter_options{}); }
+};
+
+struct sized {
+  using input = floats;
+  using output = floats;
+  using weights = numbers;
+  using gradients = numbers;
+  using saved = floats;
+
+  int index;
+
+  void initialize(pw::stage_context const&, numbers& w) const { w.values.assign(sizes::of(index).parameters, 0.5f); }
+  void forward(auto&, numbers const& w, floats const& x, floats& y, floats& s) const {
+    s.assign(sizes::of(index).saved, x[0]);
+    y.assign(sizes::of(index).output, x[0] * w.values[0]);
+  }
+  void backward(auto&, numbers const& w, floats& s, floats const& dy, floats& dx, numbers& g) const {
+    dx.assign(sizes::of(index).input, dy[0] * w.values[0]);
+    g.values[0] += dy[0] * s[0];
+  }
+};
+struct first_sized : sized {
+  using input_gradient = pw::nothing;
+  void backward(auto&, numbers const&, floats& s, floats const& dy, pw::nothing&, numbers& g) const {
+    g.values[0] += dy[0] * s[0];
+  }
+};
+struct last_sized : sized {
+  using target = pw::nothing;
+  pw::loss forward(auto&, numbers const&, floats const& x, target const&, floats& s) const {
+    s.assign(sizes::of(index).saved, x[0]);
+    return {.value = x[0]};
+  }
+  void backward(auto&, numbers const&, floats&, floats& dx, numbers& g) const {
+    dx.assign(sizes::of(index).input, 1.f);
+    g.values[0] += 1;
+  }
+};
+
+struct sized_model {
+  int stages;
+  using input = floats;
+  using last = last_sized;
+  int size() const { return stages; }
+  void visit(int index, auto&& f) const {
+    if (index == 0) f(first_sized{index});
+    else if (index + 1 == stages) f(last_sized{{index}});
+    else f(sized{index});
+  }
+};
+
+struct batch {
+  void input(int, floats& x) const { x.assign(sizes::of(0).input, 1.f); }
+  void target(int, pw::nothing&) const {}
+};
+
+/// One layer a stage, of the bytes above.
+pw::model_profile profile_of(int stages) {
+  pw::model_profile p;
+  auto const bytes = [](std::size_t floats) { return static_cast<double>(floats * sizeof(float)); };
+  p.input = bytes(sizes::of(0).input);
+  for (int s = 0; s < stages; ++s) {
+    auto const n = sizes::of(s);
+    p.layers.push_back({.forward = 1,
+                        .saved = bytes(n.saved),
+                        .output = s + 1 < stages ? bytes(n.output) : 0,
+                        .parameters = bytes(n.parameters),
+                        .gradients = bytes(n.parameters)});
+  }
+  return p;
+}
+
+template<pw::recompute_mode Mode> void compare(std::string const& schedule, pw::shape shape) {
+  CAPTURE(schedule);
+  CAPTURE(shape.ranks);
+  auto const plan = pw::make_plan(schedule, shape, {.recompute = Mode});
+  int const stages = pw::plan_view(plan).stages();
+  auto const predicted =
+      pw::memory_of_ranks(plan, profile_of(stages), std::vector<int>(static_cast<std::size_t>(stages), 1));
+  std::vector<pw::pipeline_bytes> held(static_cast<std::size_t>(shape.ranks));
+  pw::in_process::run(shape.ranks, [&](auto& here) {
+    auto const set = [&] {
+      if constexpr (Mode == pw::recompute_mode::never) return sized_model{stages};
+      else return pw::recompute_each<Mode>(sized_model{stages});
+    }();
+    auto training = pw::pipeline(plan, set, here, pw::sgd{.rate = 0});
+    for (int step = 0; step < 6; ++step) training.step(batch{});
+    training.drain();
+    held[static_cast<std::size_t>(here.rank())] = training.bytes();
+  });
+  for (std::size_t r = 0; r < held.size(); ++r) {
+    CAPTURE(r);
+    CHECK(predicted[r].weights == static_cast<double>(held[r].weights));
+    CHECK(predicted[r].activations + predicted[r].boundaries == static_cast<double>(held[r].activations));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every schedule, number of ranks and mode of recomputation") {
+  for (std::string const schedule : {"sequential", "gpipe", "1f1b", "1f1b-vsync", "2bw", "flush", "interleaved"})
+    for (int const ranks : {2, 3, 4}) {
+      int const chunks = schedule == "interleaved" ? 2 : 1;
+      pw::shape const shape{.ranks = ranks, .micro_batches = 6, .chunks = chunks};
+      compare<pw::recompute_mode::never>(schedule, shape);
+      compare<pw::recompute_mode::always>(schedule, shape);
+      compare<pw::recompute_mode::except_last>(schedule, shape);
+    }
+}
