@@ -88,13 +88,14 @@ inline std::string table(answer const& a, std::size_t top) {
                                               "why"}};
   for (auto const& c : all) {
     if (c.is != state::fits || rows.size() > top) break;
+    auto const part = [&](double x) { return in_seconds(x > 1e-9 * c.seconds() ? x : 0); };
     rows.push_back({std::to_string(rows.size()), c.schedule, std::to_string(c.facts.micro_batches),
                     std::to_string(c.facts.chunks), std::to_string(c.samples), std::string(name_of(c.recompute)),
                     in_seconds(c.seconds()), fmt::format("{:.4g}", a.among.batch / c.seconds()),
                     fmt::format("{:.1f} %", 100 * a.ranking.bound / c.seconds()),
-                    in_seconds(c.time.work + c.time.recompute), in_seconds(std::max(c.time.imbalance, 0.)),
-                    in_seconds(std::max(c.time.bubble, 0.)), in_seconds(std::max(c.time.communication, 0.)),
-                    in_bytes(c.most_memory()), short_cut(c.sizes), &c == best ? "" : why(c, *best)});
+                    in_seconds(c.time.work + c.time.recompute), part(c.time.imbalance), part(c.time.bubble),
+                    part(c.time.communication), in_bytes(c.most_memory()), short_cut(c.sizes),
+                    &c == best ? "" : why(c, *best)});
   }
   if (rows.size() > 1) {
     std::vector<std::size_t> widths(rows.front().size());
