@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Question: I have measured my model; on these devices, which cut, schedule, micro-batch and recomputation are the fastest, and why?
 // Exit code 0: there is a plan; 1: nothing fits; 2: the question cannot be answered, and why.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -77,6 +79,11 @@ int run(int argc, char** argv) {
   on.bandwidth = read.bandwidth.value_or(on.bandwidth);
   if (!link.empty()) planner::parse_link(link, on);
   on.pace = paces;
+  if (!among.sizes.empty() && (std::accumulate(among.sizes.begin(), among.sizes.end(), 0LL) != read.profile.count() ||
+                               *std::min_element(among.sizes.begin(), among.sizes.end()) < 1))
+    throw pw::error(
+        fmt::format("--balance {} must give every stage at least one of the profile's {} layers, and all of them",
+                    fmt::join(among.sizes, ","), read.profile.count()));
   among.schedules = schedules;
   among.recompute.clear();
   for (auto const& mode : recompute)

@@ -62,8 +62,8 @@ class fields {
     auto const& value = at(name);
     if (!value.is_number()) fail(fmt::format("has no number as '{}'", name));
     auto const x = value.get<double>();
-    if (!std::isfinite(x) || x < 0)
-      fail(fmt::format("has {} as '{}', which is a number that is not negative", value.dump(), name));
+    if (!(x >= 0 && x <= 1e30))
+      fail(fmt::format("has {} as '{}', which is a number from 0 to 1e30", value.dump(), name));
     return x;
   }
   std::string text(char const* name) const {

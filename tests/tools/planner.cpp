@@ -151,6 +151,7 @@ TEST_CASE("a question that is none") {
   CHECK(says(refused(good + " --devices 2 --link 5us"), "--link '5us': expected is a bandwidth"));
   CHECK(says(refused(good + " --devices 2 --schedules flsh"), "did you mean 'flush'?"));
   CHECK(says(refused(good + " --devices 2 --batch 4 --micro-batch 3"), "--micro-batch 3 does not divide --batch 4"));
+  CHECK(says(refused(good + " --devices 2 --balance 3,4"), "--balance 3,4 must give every stage"));
   CHECK(says(refused(good + " --devices 2 --pace 1"), "a pace for each of them"));
   CHECK(says(refused("/nowhere/p.json --devices 2"), "cannot read /nowhere/p.json"));
   CHECK(planner("--help").code == 0);

@@ -209,12 +209,15 @@ TEST_CASE("what is no question gets no answer") {
   profile.layers[2].name = "head";
   profile.layers[2].saved = -1;
   CHECK_THROWS_WITH_AS(pw::rank_plans(profile, {.ranks = 2}, {.batch = 4}),
-                       "layer 2 (head) of the profile: saved is a finite number that is not negative, not -1.000000",
-                       pw::error);
+                       "layer 2 (head) of the profile: saved is a number from 0 to 1e30, not -1.000000", pw::error);
   CHECK_THROWS_WITH_AS(pw::rank_plans(alike(4), {.ranks = 2, .pace = {1}}, {.batch = 4}),
                        "a cluster of 2 ranks has a pace for each of them or none, not 1", pw::error);
   CHECK_THROWS_AS(pw::rank_plans(alike(4), {.ranks = 0}, {.batch = 4}), pw::error);
   CHECK_THROWS_AS(pw::rank_plans(alike(4), {.ranks = 2}, {.batch = 0}), pw::error);
   CHECK_THROWS_AS(pw::rank_plans({}, {.ranks = 2}, {.batch = 4}), pw::error);
   CHECK(pw::rank_plans(alike(2), {.ranks = 3}, {.batch = 4}).candidates.empty());
+  // Numbers without measure: nothing is counted through to them.
+  auto const large = pw::rank_plans(alike(2), {.ranks = 2}, {.batch = 2'147'483'647, .most_chunks = 2'147'483'647});
+  CHECK(large.candidates.size() > 0);
+  CHECK(pw::rank_plans(alike(2), {.ranks = 2'147'483'647}, {.batch = 4}).candidates.empty());
 }

@@ -20,8 +20,9 @@ struct cluster {
   double pace_of(int rank) const { return pace.empty() ? 1 : pace[static_cast<std::size_t>(rank)]; }
   /// How many devices of pace 1 do as much.
   double devices() const {
+    if (pace.empty()) return ranks;
     double sum = 0;
-    for (int r = 0; r < ranks; ++r) sum += 1 / pace_of(r);
+    for (double const each : pace) sum += 1 / each;
     return sum;
   }
 };

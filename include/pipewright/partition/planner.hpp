@@ -120,7 +120,8 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
   };
   std::vector<int> sizes = among.samples;
   if (sizes.empty())
-    for (int n = 1; n <= among.batch; ++n) sizes.push_back(n);
+    for (int n = 1; n <= among.batch / n; ++n)
+      if (among.batch % n == 0) sizes.insert(sizes.end(), {n, among.batch / n});
   std::sort(sizes.begin(), sizes.end());
   sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   for_each_schedule(Schedules{}, [&]<class P>(std::type_identity<P>) {
@@ -130,7 +131,7 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
       for (int const samples : sizes) {
         if (samples < 1 || among.batch % samples != 0) continue;
         for (recompute_mode const recompute : among.recompute)
-          for (int chunks = 1; chunks <= std::max(among.most_chunks, 1); ++chunks)
+          for (int chunks = 1; chunks <= std::min(among.most_chunks, of.count() / on.ranks); ++chunks)
             add.template operator()<P>(samples, chunks, recompute);
       }
   });
