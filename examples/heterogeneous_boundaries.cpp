@@ -155,7 +155,7 @@ outcome train(pw::plan_view plan) {
     auto training = pw::pipeline(plan, pw::stages(reader{}, summing{}, judge{}), here, pw::adam{.rate = 0.02});
     for (int step = 0; step < 400; ++step)
       if (auto const told = training.step(observations{step}); told.has_loss) all.losses.push_back(told.loss);
-    if (here.rank() == 1) all.bytes_sent = training.bytes().sent;
+    if (here.rank() == 1) all.bytes_sent = training.bytes_sent();
   });
   return all;
 }

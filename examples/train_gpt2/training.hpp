@@ -273,14 +273,14 @@ template<class Set> class training {
         tokens = 0;
       }
       seen.recording = step >= r_.steps - shown;
-      auto const before = pipeline.bytes().sent;
+      auto const before = pipeline.bytes_sent();
       pw::step_result told;
       auto const here_tokens = batches.with_next(step, [&](auto const& batch) { told = pipeline.step(batch); });
       tokens += here_tokens;
       tokens_of_lap += here_tokens;
       bool const last = step + 1 == r_.steps, evaluates = evaluates_after(step), saves = saves_after(step);
       if (evaluates || saves || last) pipeline.drain();
-      sent += pipeline.bytes().sent - before;
+      sent += pipeline.bytes_sent() - before;
       if (evaluates || saves || last || !plan().is_stream()) seen.cut();
       if (last) {
         double const seconds = std::chrono::duration<double>(clock::now() - begin - aside).count();

@@ -79,5 +79,5 @@ double every_way_in(pw::in_process::endpoint& here) {
   pw::serial_oracle oracle(set, pw::weight_rule::synchronous, {.ranks = 2, .micro_batches = 2, .chunks = 1},
                            stateless{});
   return first.step(fixed).loss + first.step(toys::scalar_batch{{1, 2}}).loss + first.evaluate(fixed).loss +
-         oracle.step(fixed).loss + oracle.evaluate(fixed).loss + static_cast<double>(first.bytes().sent) + seen.events;
+         oracle.step(fixed).loss + oracle.evaluate(fixed).loss + static_cast<double>(first.bytes_sent()) + seen.events;
 }

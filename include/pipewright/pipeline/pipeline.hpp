@@ -36,11 +36,10 @@ enum class progress : std::uint8_t {
   done,     ///< nothing is left until the next batch
 };
 
-/// Bytes that a rank holds or has sent.
+/// Bytes that a rank holds.
 struct pipeline_bytes {
   std::size_t activations = 0;  ///< in all slots: what stages saved, inputs, outputs, gradients of boundaries
   std::size_t weights = 0;      ///< all versions
-  std::size_t sent = 0;         ///< since the start
 };
 
 /// One rank of a pipeline: walks its program of a plan over its own stages, one instruction at a time. The schedule is a
@@ -219,8 +218,16 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   plan_view const& plan() const { return plan_; }
   int rank() const { return rank_; }
 
-  pipeline_bytes bytes() const {
-    pipeline_bytes b{.activations = 0, .weights = 0, .sent = transfers_->sent()};
+  /// Bytes that this rank has sent since the start.
+  std::size_t bytes_sent() const { return transfers_->sent(); }
+  /// What this rank holds between steps. Waits until what it has sent has left its slots. Throws error unless a stream is
+  /// drained: what is posted for its micro-batches in flight may land at any time.
+  pipeline_bytes bytes() {
+    if (training_.is_under_way())
+      throw error(
+          "micro-batches are in flight, whose slots change at any time; call drain() before asking for bytes()");
+    transfers_->settle_sends();
+    pipeline_bytes b;
     for (auto const& c : cells_) {
       b.weights += c->weight_bytes();
       b.activations += c->saved_bytes();
