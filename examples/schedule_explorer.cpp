@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Question: which schedule at my numbers of ranks and micro-batches? Prints, checks, simulates and draws schedules.
 // Exit code 0: done; 1: the schedule that was checked is broken; 2: the question cannot be answered, and why.
-#include <csignal>
 #include <cstdio>
-#include <exception>
-#include <new>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "schedule_explorer/commands.hpp"
+#include "tool/answer.hpp"
 
 namespace {
 
@@ -20,8 +18,7 @@ constexpr char const* costs_help =
     "forward=1,backward_input=1,backward_weight=1,transfer=0";
 
 void add_choice(CLI::App& command, explorer::choice& c) {
-  command
-      .add_option("-s,--schedule", c.schedule, fmt::format("One of {}", fmt::join(explorer::schedule_names(), ", ")))
+  command.add_option("-s,--schedule", c.schedule, fmt::format("One of {}", fmt::join(tool::schedule_names(), ", ")))
       ->required();
   command.add_option("-p,--ranks", c.ranks, "P, pipeline ranks")->required();
   command
@@ -99,22 +96,14 @@ int run(int argc, char** argv) {
   if (simulate->parsed()) explorer::simulate(choice, cost, as_json);
   if (draw->parsed()) explorer::draw(choice, cost, file);
   if (trace->parsed()) explorer::write_trace(choice, cost, file);
-  explorer::finish_printing();
+  tool::finish_printing();
   return result;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit of the file size fails instead, and is told as any other
-  try {
-    return run(argc, argv);
-  } catch (std::bad_alloc const&) {
-    std::fputs(
-        "schedule_explorer: there is not enough memory for this plan; ask for fewer ranks, micro-batches or batches\n",
-        stderr);
-  } catch (std::exception const& e) {
-    fmt::print(stderr, "schedule_explorer: {}\n", e.what());
-  }
-  return 2;
+  return tool::answer("schedule_explorer",
+                      "there is not enough memory for this plan; ask for fewer ranks, micro-batches or batches", run,
+                      argc, argv);
 }

@@ -2,10 +2,7 @@
 // Question: I have measured my model; on these devices, which cut, schedule, micro-batch and recomputation are the fastest, and why?
 // Exit code 0: there is a plan; 1: nothing fits; 2: the question cannot be answered, and why.
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
-#include <exception>
-#include <new>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -13,9 +10,11 @@
 #include <CLI/CLI.hpp>
 #include <unistd.h>
 
-#include "schedule_explorer/files.hpp"
 #include "schedule_planner/pictures.hpp"
 #include "schedule_planner/report.hpp"
+#include "tool/answer.hpp"
+#include "tool/files.hpp"
+#include "tool/schedule_names.hpp"
 
 namespace {
 
@@ -70,10 +69,10 @@ int run(int argc, char** argv) {
     if (samples < 1 || among.batch % samples != 0)
       throw pw::error(fmt::format("--micro-batch {} does not divide --batch {}", samples, among.batch));
   for (auto const& name : schedules) {
-    auto const known = explorer::schedule_names();
-    if (std::find(known.begin(), known.end(), name) == known.end()) explorer::refuse_name(name);
+    auto const known = tool::schedule_names();
+    if (std::find(known.begin(), known.end(), name) == known.end()) tool::refuse_name(name);
   }
-  auto const read = planner::read_profile(explorer::read_file(file), explorer::name_of_file(file));
+  auto const read = planner::read_profile(tool::read_file(file), tool::name_of_file(file));
   if (!memory.empty()) on.memory = planner::parse_bytes(memory, "--memory");
   on.latency = read.latency.value_or(0);
   on.bandwidth = read.bandwidth.value_or(on.bandwidth);
@@ -99,37 +98,29 @@ int run(int argc, char** argv) {
           fmt::print(stderr, "\r{}",
                      done < all ? fmt::format("{} of {} candidates", done, all) : std::string("\x1b[K"));
       })};
-  if (as_json) explorer::print(planner::json_of(found).dump(2) + "\n");
+  if (as_json) tool::print(planner::json_of(found).dump(2) + "\n");
   if (found.ranking.best() == nullptr) {
-    explorer::finish_printing();
+    tool::finish_printing();
     fmt::print(stderr, "schedule_planner: {}\n", planner::no_plan(found));
     return 1;
   }
   auto const& best = *found.ranking.best();
-  if (!as_json) explorer::print(planner::table(found, top) + "\ntrain_gpt2 " + planner::flags_of(best) + "\n");
+  if (!as_json) tool::print(planner::table(found, top) + "\ntrain_gpt2 " + planner::flags_of(best) + "\n");
   if (!emit.empty()) {
     auto const text = planner::code_of(best) + "// train_gpt2 " + planner::flags_of(best) + "\n";
-    if (emit == "-") explorer::print(text);
+    if (emit == "-") tool::print(text);
     else pw::write_file(emit, [&](auto&& append) { append(text); });
   }
   if (!prefix.empty())
     for (auto const& name : planner::draw(found, prefix, 3)) fmt::print(stderr, "wrote {}\n", name);
-  explorer::finish_printing();
+  tool::finish_printing();
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit of the file size fails instead, and is told as any other
-  try {
-    return run(argc, argv);
-  } catch (std::bad_alloc const&) {
-    std::fputs(
-        "schedule_planner: there is not enough memory for this question; ask for fewer devices or a smaller batch\n",
-        stderr);
-  } catch (std::exception const& e) {
-    fmt::print(stderr, "schedule_planner: {}\n", e.what());
-  }
-  return 2;
+  return tool::answer("schedule_planner",
+                      "there is not enough memory for this question; ask for fewer devices or a smaller batch", run,
+                      argc, argv);
 }

@@ -4,13 +4,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +22,7 @@
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2/saved_training.hpp>
 
+#include "tool/answer.hpp"
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
 #include "train_gpt2/libtorch_half.hpp"
@@ -320,18 +318,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit of the file size fails instead, and is told as any other
-  try {
-    return run(argc, argv);
-  } catch (std::bad_alloc const&) {
-    std::fputs(
-        "train_gpt2: there is not enough memory for this training; choose a smaller model or fewer micro-batches\n",
-        stderr);
-  } catch (std::exception const& e) {
-    std::string_view why = e.what();
-    if (constexpr std::string_view library = "pipewright: "; why.starts_with(library))
-      why.remove_prefix(library.size());
-    fmt::print(stderr, "train_gpt2: {}\n", why);
-  }
-  return 2;
+  return tool::answer("train_gpt2",
+                      "there is not enough memory for this training; choose a smaller model or fewer micro-batches",
+                      run, argc, argv);
 }

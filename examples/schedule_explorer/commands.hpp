@@ -25,11 +25,15 @@
 #include <pipewright/trace/timeline.hpp>
 #include <pipewright/trace/write_file.hpp>
 
+#include "../tool/files.hpp"
 #include "choice.hpp"
 #include "costs.hpp"
-#include "files.hpp"
 
 namespace explorer {
+
+using tool::name_of_file;
+using tool::print;
+using tool::read_file;
 
 /// The plan of the shape, which ends: a stream for its batches and drained.
 template<class Policy> auto ending_plan(pw::shape s) {

@@ -13,6 +13,8 @@
 #include <pipewright/error.hpp>
 #include <pipewright/partition/cluster.hpp>
 
+#include "../tool/schedule_names.hpp"
+
 namespace planner {
 
 namespace pw = pipewright;
@@ -25,7 +27,7 @@ inline std::pair<double, std::string_view> number_and_unit(std::string_view text
   double value = 0;
   auto const [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (code != std::errc{} || !std::isfinite(value) || value < 0)
-    throw pw::error(fmt::format("{} '{}': expected is {}", option, text.substr(0, 40), expected));
+    throw pw::error(fmt::format("{} {}: expected is {}", option, tool::in_quotes(text), expected));
   return {value, text.substr(static_cast<std::size_t>(end - text.data()))};
 }
 
@@ -48,7 +50,7 @@ inline double parse_bytes(std::string_view text, std::string_view option) {
                                                         {"TiB", 1099511627776.}};
   for (auto const& [name, factor] : units)
     if (unit == name) return value * factor;
-  throw pw::error(fmt::format("{} '{}': expected is {}", option, text.substr(0, 40), expected));
+  throw pw::error(fmt::format("{} {}: expected is {}", option, tool::in_quotes(text), expected));
 }
 
 /// 5us, 0.2ms, 1s: seconds.
@@ -58,7 +60,7 @@ inline double parse_seconds(std::string_view text, std::string_view option) {
   constexpr std::pair<std::string_view, double> units[]{{"ns", 1e-9}, {"us", 1e-6}, {"ms", 1e-3}, {"s", 1}};
   for (auto const& [name, factor] : units)
     if (unit == name) return value * factor;
-  throw pw::error(fmt::format("{} '{}': expected is {}", option, text.substr(0, 40), expected));
+  throw pw::error(fmt::format("{} {}: expected is {}", option, tool::in_quotes(text), expected));
 }
 
 /// 400GB/s, or 400GB/s,5us: bandwidth and latency of every link.
@@ -66,12 +68,12 @@ inline void parse_link(std::string_view text, pw::cluster& on) {
   auto const comma = text.find(',');
   auto bandwidth = text.substr(0, comma);
   if (!bandwidth.ends_with("/s"))
-    throw pw::error(fmt::format("--link '{}': expected is a bandwidth and, behind a comma, a latency, as 400GB/s,5us",
-                                text.substr(0, 40)));
+    throw pw::error(fmt::format("--link {}: expected is a bandwidth and, behind a comma, a latency, as 400GB/s,5us",
+                                tool::in_quotes(text)));
   bandwidth.remove_suffix(2);
   on.bandwidth = parse_bytes(bandwidth, "--link");
   if (!(on.bandwidth > 0))
-    throw pw::error(fmt::format("--link '{}': a link carries more than 0 bytes a second", text.substr(0, 40)));
+    throw pw::error(fmt::format("--link {}: a link carries more than 0 bytes a second", tool::in_quotes(text)));
   if (comma != text.npos) on.latency = parse_seconds(text.substr(comma + 1), "--link");
 }
 

@@ -28,6 +28,8 @@
 #include <pipewright/error.hpp>
 #include <pipewright/partition/model_profile.hpp>
 
+#include "../tool/schedule_names.hpp"
+
 namespace planner {
 
 namespace pw = pipewright;
@@ -53,7 +55,7 @@ class fields {
       bool found = false;
       for (auto const name : known) found = found || name == key;
       if (!found)
-        fail(fmt::format("has a field '{}', which a profile has not; the fields are {}", key.substr(0, 40),
+        fail(fmt::format("has a field {}, which a profile has not; the fields are {}", tool::in_quotes(key),
                          fmt::join(known, ", ")));
     }
   }
@@ -102,7 +104,7 @@ inline json parse(std::string const& text, std::string const& name) {
     throw pw::error(fmt::format("{} is not JSON: {}", name, what.substr(std::min(what.find("] ") + 2, what.size()))));
   }
   if (!twice.empty())
-    throw pw::error(fmt::format("{} has the field '{}' twice in one object", name, twice.substr(0, 40)));
+    throw pw::error(fmt::format("{} has the field {} twice in one object", name, tool::in_quotes(twice)));
   return found;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -148,7 +149,7 @@ inline std::string flags_of(pw::plan_candidate const& c) {
       c.facts.group > 0 ? fmt::format(" --group {}", c.facts.group) : "", fmt::join(c.sizes, ","),
       c.recompute == pw::recompute_mode::never ? "" : fmt::format(" --recompute {}", name_of(c.recompute)));
 }
-/// The same as C++: the plan's type and the cut.
+/// The same as C++: a header with the plan's type and the cut.
 inline std::string code_of(pw::plan_candidate const& c) {
   std::string policy;
   pw::visit_schedule(c.schedule, [&](auto p) {
@@ -160,17 +161,22 @@ inline std::string code_of(pw::plan_candidate const& c) {
                                     : std::string(name);
   });
   if (c.schedule == "interleaved") policy += fmt::format("<{}>", c.facts.chunks);
+  bool const again = c.recompute != pw::recompute_mode::never;
+  auto const cut = fmt::format("pw::balance<{}>(model)", fmt::join(c.sizes, ", "));
   return fmt::format(
-      "namespace pw = pipewright;\n"
-      "constexpr auto plan = pw::plan<pw::{}, pw::shape{{.ranks = {}, .micro_batches = {}{}{}}}{}>;\n"
-      "// pw::pipeline(plan, pw::balance<{}>({}model), here, optimizer)\n",
+      "#include <pipewright/pipewright.hpp>\n\n"
+      "namespace pw = pipewright;\n\n"
+      "inline constexpr auto plan = pw::plan<pw::{}, pw::shape{{.ranks = {}, .micro_batches = {}{}{}}}{}>;\n\n"
+      "/// A rank of it, of a model of {} layers.\n"
+      "auto pipeline(auto const& model, auto& here, auto optimizer) {{\n"
+      "  return pw::pipeline(plan, {}, here, optimizer);\n"
+      "}}\n",
       policy, c.facts.ranks, c.facts.micro_batches,
       c.facts.chunks > 1 ? fmt::format(", .chunks = {}", c.facts.chunks) : "",
       c.facts.group > 0 ? fmt::format(", .group = {}", c.facts.group) : "",
-      c.recompute == pw::recompute_mode::never
-          ? ""
-          : fmt::format(", pw::needs{{.recompute = pw::recompute_mode::{}}}", name_of(c.recompute)),
-      fmt::join(c.sizes, ", "), c.recompute == pw::recompute_mode::never ? "" : "recomputed ");
+      again ? fmt::format(", pw::needs{{.recompute = pw::recompute_mode::{}}}", name_of(c.recompute)) : "",
+      std::accumulate(c.sizes.begin(), c.sizes.end(), 0),
+      again ? fmt::format("pw::recompute_each<pw::recompute_mode::{}>({})", name_of(c.recompute), cut) : cut);
 }
 
 inline json json_of(pw::plan_candidate const& c, answer const& a) {

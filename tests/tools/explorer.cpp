@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <string>
 #include <string_view>
@@ -13,49 +12,20 @@
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
+#include <support/tool.hpp>
 #include <sys/wait.h>
-#include <unistd.h>
 
 namespace {
 
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
-/// A directory of its own that goes away.
-struct scratch {
-  fs::path path = fs::temp_directory_path() / ("pipewright-explorer-" + std::to_string(getpid()));
-  scratch() { fs::create_directories(path); }
-  ~scratch() { fs::remove_all(path); }
-};
+using support::content;
+using support::outcome;
 
-fs::path const& directory() {
-  static scratch const here;
-  return here.path;
-}
-
-std::string content(fs::path const& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-fs::path file_with(std::string_view text) {
-  auto const path = directory() / "table.csv";
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
-
-struct outcome {
-  int code;  // 128 + n for a signal
-  std::string out, err;
-};
-
-outcome explorer(std::string const& arguments) {
-  auto const out = directory() / "out", err = directory() / "err";
-  int const status = std::system(("'" PIPEWRIGHT_TOOLS_DIR "/schedule_explorer' " + arguments + " > '" + out.string() +
-                                  "' 2> '" + err.string() + "'")
-                                     .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
-}
+fs::path const& directory() { return support::scratch_directory(); }
+fs::path file_with(std::string_view text) { return support::file_with("table.csv", text); }
+outcome explorer(std::string const& arguments) { return support::run_tool("schedule_explorer", arguments); }
 
 outcome check(std::string_view table, std::string const& options = "") {
   return explorer("check '" + file_with(table).string() + "' " + options);

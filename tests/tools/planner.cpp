@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs schedule_planner as people do and looks at what it prints, writes and returns.
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <string>
 #include <string_view>
@@ -12,40 +10,17 @@
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <support/tool.hpp>
 
 namespace {
 
 namespace fs = std::filesystem;
 using json = nlohmann::ordered_json;
 
-/// A directory of its own that goes away.
-struct scratch {
-  fs::path path = fs::temp_directory_path() / ("pipewright-planner-" + std::to_string(getpid()));
-  scratch() { fs::create_directories(path); }
-  ~scratch() { fs::remove_all(path); }
-};
-fs::path const& directory() {
-  static scratch const here;
-  return here.path;
-}
-std::string content(fs::path const& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+using support::content;
 
-struct outcome {
-  int code;  // 128 + n for a signal
-  std::string out, err;
-};
-outcome planner(std::string const& arguments) {
-  auto const out = directory() / "out", err = directory() / "err";
-  int const status = std::system(("'" PIPEWRIGHT_TOOLS_DIR "/schedule_planner' " + arguments + " > '" + out.string() +
-                                  "' 2> '" + err.string() + "'")
-                                     .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
-}
+fs::path const& directory() { return support::scratch_directory(); }
+support::outcome planner(std::string const& arguments) { return support::run_tool("schedule_planner", arguments); }
 
 /// Six layers, the last of which weighs three of the others.
 json profile() {
@@ -70,11 +45,7 @@ json profile() {
           {"target_bytes", 100},
           {"layers", layers}};
 }
-std::string file_with(std::string_view text) {
-  auto const path = directory() / "profile.json";
-  std::ofstream(path, std::ios::binary) << text;
-  return "'" + path.string() + "'";
-}
+std::string file_with(std::string_view text) { return "'" + support::file_with("profile.json", text).string() + "'"; }
 std::string file_of(json const& j) { return file_with(j.dump()); }
 bool says(std::string const& text, std::string_view part) { return text.find(part) != text.npos; }
 
@@ -118,8 +89,29 @@ TEST_CASE("as JSON, as pictures, as code") {
     CHECK(content(prefix + name).ends_with("</svg>\n"));
   }
   CHECK(says(content(prefix + "-memory.svg"), "limit 64.0 MiB"));
-  CHECK(says(content(code), "pw::plan<pw::"));
   CHECK(says(content(code), "// train_gpt2 --schedule "));
+}
+
+TEST_CASE("the code that is written compiles, and the flags are the trainer's") {
+  for (std::string const schedule : {"flush", "interleaved", "1f1b-vsync"})
+    for (std::string const recompute : {"never", "except_last", "always"}) {
+      CAPTURE(schedule);
+      CAPTURE(recompute);
+      auto const code = (directory() / "choice.hpp").string();
+      auto const chosen = planner(file_of(profile()) + " --devices 2 --batch 4 --schedules " + schedule +
+                                  " --recompute " + recompute + " --emit '" + code + "'");
+      REQUIRE(chosen.code == 0);
+      auto const compiled =
+          support::run("c++ -std=c++20 -fsyntax-only -x c++ -I'" PIPEWRIGHT_SOURCE_DIR "/include' '" + code + "'");
+      CAPTURE(compiled.err);
+      CHECK(compiled.code == 0);
+      auto const at = chosen.out.rfind("train_gpt2 ");
+      auto const flags = chosen.out.substr(at + 11, chosen.out.size() - at - 12);
+      auto const trainer =
+          support::run_tool("train_gpt2", flags + " --model layers=4,width=16,heads=2,positions=16 --dry-run");
+      CAPTURE(trainer.err);
+      CHECK(trainer.code == 0);
+    }
 }
 
 TEST_CASE("where nothing fits: the smallest change") {

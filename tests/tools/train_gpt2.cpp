@@ -2,10 +2,8 @@
 // Runs train_gpt2 as people do and looks at what it prints, writes and returns.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <numeric>
 #include <string>
@@ -14,36 +12,18 @@
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <support/tool.hpp>
 
 namespace {
 
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
-/// A directory of its own that goes away.
-struct scratch {
-  fs::path path = fs::temp_directory_path() / ("pipewright-train-" + std::to_string(getpid()));
-  scratch() { fs::create_directories(path); }
-  ~scratch() { fs::remove_all(path); }
-};
+using support::content;
+using support::file_with;
+using support::outcome;
 
-fs::path const& directory() {
-  static scratch const here;
-  return here.path;
-}
-
-std::string content(fs::path const& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-fs::path file_with(std::string const& name, std::string_view text) {
-  auto const path = directory() / name;
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
+fs::path const& directory() { return support::scratch_directory(); }
 
 /// A text with something to learn.
 std::string data() {
@@ -55,18 +35,7 @@ std::string data() {
   return " --data '" + path + "' ";
 }
 
-struct outcome {
-  int code;  // 128 + n for a signal
-  std::string out, err;
-};
-
-outcome train_gpt2(std::string const& arguments) {
-  auto const out = directory() / "out", err = directory() / "err";
-  int const status = std::system(
-      ("'" PIPEWRIGHT_TOOLS_DIR "/train_gpt2' " + arguments + " > '" + out.string() + "' 2> '" + err.string() + "'")
-          .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
-}
+outcome train_gpt2(std::string const& arguments) { return support::run_tool("train_gpt2", arguments); }
 
 /// The figures of a training of a tiny model.
 json trained(std::string const& arguments) {

@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <random>
 #include <string>
@@ -19,6 +18,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <support/tool.hpp>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,23 +27,12 @@ namespace {
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
-/// A directory of its own that goes away.
-struct scratch {
-  fs::path path = fs::temp_directory_path() / ("pipewright-resume-" + std::to_string(getpid()));
-  scratch() { fs::create_directories(path); }
-  ~scratch() { fs::remove_all(path); }
-};
+using support::content;
 
-/// A new path in it.
+/// A new path in a directory that goes away.
 std::string fresh(std::string const& name) {
-  static scratch const here;
   static int count = 0;
-  return (here.path / (std::to_string(count++) + "-" + name)).string();
-}
-
-std::string content(fs::path const& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  return (support::scratch_directory() / (std::to_string(count++) + "-" + name)).string();
 }
 
 /// Contexts of lengths that differ.

@@ -14,9 +14,9 @@
 
 #include <pipewright/error.hpp>
 
-#include "choice.hpp"
+namespace tool {
 
-namespace explorer {
+namespace pw = pipewright;
 
 inline std::string name_of_file(std::string const& name) { return name == "-" ? "the standard input" : name; }
 
@@ -35,7 +35,7 @@ inline std::string read_file(std::string const& name) {
   char part[1 << 16];
   while (std::size_t const n = std::fread(part, 1, sizeof part, file.get())) {
     text.append(part, n);
-    if (text.size() > most) throw fail("it is larger than 1 GiB, which no schedule is");
+    if (text.size() > most) throw fail("it is larger than 1 GiB, which neither a schedule nor a profile is");
   }
   if (std::ferror(file.get())) throw fail(std::strerror(errno));
   return text;
@@ -50,4 +50,4 @@ inline void finish_printing() {
     throw pw::error(fmt::format("cannot write to the standard output: {}", std::strerror(errno != 0 ? errno : EIO)));
 }
 
-}  // namespace explorer
+}  // namespace tool
