@@ -15,6 +15,7 @@
 #include <torch/types.h>
 
 #include <pipewright/libtorch/random.hpp>
+#include <pipewright/libtorch/summing.hpp>
 
 #include "numbers.hpp"
 
@@ -71,6 +72,27 @@ struct brancher : torch::nn::Module {
     for (auto const& each : more) y = y * each;
     if (mask) y = y + *mask;
     return {y, mask, {y.sin(), x}, count + 1};
+  }
+};
+
+/// A network of operations that add weights' gradients to the sum themselves, or of torch's own.
+struct summer : torch::nn::Module {
+  at::Tensor rows, wide, bias, narrow;
+  bool by_torch;
+  explicit summer(std::int64_t n, bool torchs = false)
+      : rows{register_parameter("rows", torch::empty({5, n}))},
+        wide{register_parameter("wide", torch::empty({n, 2 * n}))},
+        bias{register_parameter("bias", torch::empty({2 * n}))},
+        narrow{register_parameter("narrow", torch::empty({n, 2 * n}))},
+        by_torch{torchs} {}
+  /// Numbers of rows, or rows.
+  at::Tensor forward(at::Tensor const& x) {
+    if (by_torch) {
+      auto const in = x.is_floating_point() ? x : torch::embedding(rows, x);
+      return torch::linear(torch::tanh(torch::addmm(bias, in, wide)), narrow);
+    }
+    auto const in = x.is_floating_point() ? x : lt::embedding(rows, x);
+    return lt::affine(torch::tanh(lt::affine(in, wide, bias)), narrow, std::nullopt, true);
   }
 };
 

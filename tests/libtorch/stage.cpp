@@ -186,6 +186,46 @@ TEST_CASE("backward holds one parameter's gradient at a time beside the sum, and
   for (auto const& p : module->parameters()) CHECK_FALSE(p.grad().defined());
 }
 
+TEST_CASE("operations that add to the sum themselves hold no gradient of a weight, and give what torch's give") {
+  count_memory();
+  constexpr std::int64_t n = 64;
+  auto const ids = tensor(torch::tensor({1, 4, 4, 0}, torch::kLong));
+  for (tensor const& x : {numbers({4, n}, 0.3, at::kFloat), ids}) {
+    lt::parameter_values sums[2];
+    std::int64_t beside[2];
+    for (bool const by_torch : {false, true}) {
+      held h(lt::stage<>(set(std::make_shared<summer>(n, by_torch), at::kFloat)));
+      auto& sum = sums[by_torch] = pw::make_gradients<lt::stage<>>(h.weights);
+      for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+        lt::stage<>::saved kept;
+        tensor y, dx;
+        h.stage.forward(h.context, h.weights, x, y, kept);
+        counting_allocator::most = counting_allocator::now();
+        auto const before = counting_allocator::now();
+        h.stage.backward(h.context, h.weights, kept, numbers({4, n}, 1, at::kFloat), dx, sum);
+        beside[by_torch] = counting_allocator::most - before;
+      }
+    }
+    auto const a_weight = 2 * n * n * static_cast<std::int64_t>(sizeof(float));
+    CHECK(beside[0] < a_weight / 2);
+    CHECK(beside[1] >= a_weight);
+    for (std::size_t i = 0; i < sums[0].size(); ++i) CHECK(torch::allclose(sums[0][i], sums[1][i], 1e-5, 1e-6));
+  }
+}
+
+TEST_CASE("outside of a stage the same operations leave sums to torch") {
+  auto const module = set(std::make_shared<summer>(3));
+  auto const x = torch::tensor({1, 4, 4, 0}, torch::kLong);
+  module->forward(x).sum().backward();
+  std::vector<at::Tensor> before;
+  for (auto const& p : module->parameters()) before.push_back(p.grad().clone());
+  auto const found = torch::autograd::grad({module->forward(x).sum()}, module->parameters());
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    CHECK(torch::equal(module->parameters()[i].grad(), before[i]));
+    CHECK(torch::equal(found[i], before[i]));
+  }
+}
+
 TEST_CASE("a receive is not made into what a graph may read") {
   tensor a = numbers({3});
   at::Tensor const shared = *a;

@@ -123,6 +123,14 @@ TEST_CASE("a first stage: token ids have no gradient, so all of backward is the 
                                                .output_gradient = numbers({2, 2, 3}, 1)});
 }
 
+TEST_CASE("operations that add to the sum themselves, with an input that learns and as a first stage") {
+  auto const ids = tensor(torch::tensor({1, 4, 4, 0}, torch::kLong));
+  for (tensor const& x : {numbers({4, 3}), ids})
+    laws::check_stage(laws::example<lt::stage<>>{.make = [] { return lt::stage<>(set(std::make_shared<summer>(3))); },
+                                                 .input = x,
+                                                 .output_gradient = numbers({4, 3}, 1)});
+}
+
 TEST_CASE("a loss, of one number or with its weight") {
   auto const cross_entropy = [](torch::nn::LinearImpl& m, at::Tensor const& x, at::Tensor const& t) {
     return torch::nn::functional::cross_entropy(m.forward(x), t);

@@ -171,7 +171,7 @@ def main():
         text = f"# Beside PyTorch, {facts['date'].split()[0]}\n\n" + "".join(f"**{note}**\n\n" for note in notes)
         text += report.markdown(["machine", ""], [[key, value] for key, value in facts.items()])
         text += (f"\nMade by `bash tests/benchmarks/beside_pytorch/run`{', quick: rough figures' if options.quick else ''}: the same GPT-2 (weights, tokens, "
-                 f"float, operators of one LibTorch, Adam) on two processes of one thread each, over Gloo, with pipewright and with "
+                 f"float, operators of one LibTorch, Adam; pipewright lets the product add up a weight's gradients) on two processes of one thread each, over Gloo, with pipewright and with "
                  f"torch.distributed.pipelining, in turn. {sizes}. Ratios are medians of those of the rounds.\n")
         for title, header, rows in found:
             text += f"\n## {title}\n\n" + report.markdown(header, rows)

@@ -19,12 +19,16 @@ template<link Link> struct channel {
 
   channel_key key{};
   bool sends = false;
-  std::size_t room = frame::least_room;  // of the next frame
-  bool value_follows = false;            // the last frame that came in
-  std::uint64_t first = 0;               // number of the first transfer that is not complete
+  bool value_follows = false;  // the last frame that came in
+  std::uint64_t first = 0;     // number of the first transfer that is not complete
   std::deque<transfer> live;
   std::vector<transfer> spare;
   std::vector<std::unique_ptr<spare_values>> pools;
+
+  /// Receives of frames under way at once: a frame that comes before its receive costs the sender and Gloo two hops more.
+  static constexpr int frames_ahead = 2;
+  /// Of the frame of that transfer, where the one `frames_ahead` before it is here: that one leaves it to this one.
+  std::size_t& room(std::uint64_t number) { return rooms_[number % frames_ahead]; }
 
   int peer() const { return sends ? key.destination : key.source; }
   /// Two tags for each kind of traffic: frames, and what follows them.
@@ -61,6 +65,9 @@ template<link Link> struct channel {
       if (&each->type() == &type) return *each;
     return *pools.emplace_back(std::make_unique<spare_values>(type));
   }
+
+ private:
+  std::size_t rooms_[frames_ahead]{frame::least_room, frame::least_room};
 };
 
 }  // namespace pipewright::inline v0::wire::detail

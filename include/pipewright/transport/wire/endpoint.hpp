@@ -106,8 +106,9 @@ template<link Link> class endpoint {
     if (!c.sends) throw error(wrong_way(c, "send"));
     or_say_where([&] {
       transfer& made = c.append();
-      made.start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value, c.room);
-      c.room = made.room_for_next();
+      std::size_t& room = c.room(c.end() - 1);
+      made.start_sending(link_, c.peer(), c.tag(), c.pool(*value.type), value, room);
+      room = made.room_for_next();
       advance(c);
     });
     wake_mover();
@@ -198,16 +199,19 @@ template<link Link> class endpoint {
       }
       return;
     }
-    bool may_begin = true;
+    int awaited = 0;  // frames that have not come
     std::uint64_t number = c.first;
     for (auto& each : c.live) {
+      if (awaited == channel::frames_ahead) break;
       if (!each.is_through())
-        each.advance(link_, c.peer(), c.tag(), may_begin, c.room,
+        each.advance(link_, c.peer(), c.tag(), awaited == 0, c.room(number),
                      [&](std::string const& sent) { fail_type(c, number, each, sent); });
-      may_begin = may_begin && each.is_past_its_head();
-      if (!may_begin) break;
-      c.room = each.room_for_next();
-      c.value_follows = each.value_follows();
+      if (each.is_past_its_head()) {
+        c.room(number) = each.room_for_next();
+        c.value_follows = each.value_follows();
+      } else {
+        ++awaited;
+      }
       ++number;
     }
   }

@@ -65,19 +65,18 @@ template<link Link> class transfer {
     state_ = state::idle;
   }
 
-  /// Goes as far as it can. `may_begin`: what comes next on the channel is this, in a frame with that much room. True where
-  /// it is through.
-  bool advance(Link& over, int peer, int tag, bool may_begin, std::size_t room, auto&& mismatch) {
+  /// Goes as far as it can, in a frame with that much room. `is_next`: what comes next on the channel is this, so that what
+  /// follows its frame may be asked for. True where it is through.
+  bool advance(Link& over, int peer, int tag, bool is_next, std::size_t room, auto&& mismatch) {
     auto ask = [&](std::byte* to, std::size_t n) { requests_.push_back(over.receive(peer, tag + 1, to, n)); };
     switch (state_) {
       case state::idle:
-        if (!may_begin) return false;
         frame_->make_room(room);
         requests_.push_back(over.receive(peer, tag, frame_->data(), room));
         state_ = state::head;
         [[fallthrough]];
       case state::head:
-        if (!all_tested(over)) return false;
+        if (!is_next || !all_tested(over)) return false;
         if (!frame_->is_of(*slot_.type)) mismatch(frame_->type_name());
         frame_->take_numbers(numbers_);
         if (frame_->numbers_follow()) in_pieces(numbers_as_part(), ask);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <torch/nn/module.h>
@@ -17,6 +18,7 @@
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2/head.hpp>
 #include <pipewright/libtorch/random.hpp>
+#include <pipewright/libtorch/summing.hpp>
 
 /// GPT-2 as torch's modules, with Hugging Face's names and layouts; its dropout has the host GPT-2's masks.
 namespace pipewright::inline v0::gpt2_libtorch {
@@ -62,7 +64,7 @@ struct conv_1d : affine {
     auto const rows = x.reshape({-1, x.size(-1)});
     auto sizes = x.sizes().vec();
     sizes.back() = weight.size(1);
-    return torch::addmm(bias, rows, weight).view(sizes);
+    return libtorch::affine(rows, weight, bias).view(sizes);
   }
 };
 
@@ -126,7 +128,7 @@ struct embedding : torch::nn::Module {
   /// Throws error where a token is outside the vocabulary or a sequence is longer than the positions.
   auto forward(gpt2::token_batch const& tokens) const -> at::Tensor {
     gpt2::check_tokens(tokens, sizes);
-    auto const rows = torch::embedding(wte->weight, detail::ids_of(tokens, wte->weight.device()))
+    auto const rows = libtorch::embedding(wte->weight, detail::ids_of(tokens, wte->weight.device()))
                           .view({tokens.batch.sequences, tokens.batch.length, -1});
     return detail::dropped(*this, rows + wpe->weight.slice(0, 0, tokens.batch.length), gpt2::dropout_site::embedding,
                            sizes.embedding_dropout);
@@ -171,13 +173,16 @@ struct head : torch::nn::Module {
         sizes{c},
         over{of} {}
 
-  auto logits(at::Tensor const& x) const -> at::Tensor { return torch::linear(ln_f->forward(x), lm_head->weight); }
+  /// A row for each token of x.
+  auto logits(at::Tensor const& x) const -> at::Tensor {
+    return libtorch::affine(ln_f->forward(x).view({-1, x.size(-1)}), lm_head->weight, std::nullopt, true);
+  }
 
   /// The cross entropy of the targets that count, and how many those are. A negative target does not.
   auto forward(at::Tensor const& x, gpt2::token_batch const& targets) const -> std::pair<at::Tensor, int> {
     auto const counted =
         gpt2::check_targets(targets, {static_cast<int>(x.size(0)), static_cast<int>(x.size(1))}, sizes);
-    auto const rows = logits(x).view({-1, sizes.vocabulary});
+    auto const rows = logits(x);
     auto const wide = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
     auto const ids = detail::ids_of(targets, rows.device()).clamp_min(-1);
     auto total = torch::cross_entropy_loss(wide, ids, {}, at::Reduction::Sum, -1);

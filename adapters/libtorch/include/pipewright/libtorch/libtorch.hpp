@@ -10,5 +10,6 @@
 #include <pipewright/libtorch/parameters.hpp>
 #include <pipewright/libtorch/random.hpp>
 #include <pipewright/libtorch/stage.hpp>
+#include <pipewright/libtorch/summing.hpp>
 #include <pipewright/libtorch/tensor.hpp>
 #include <pipewright/libtorch/torch_optimizer.hpp>

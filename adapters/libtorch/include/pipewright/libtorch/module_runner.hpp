@@ -223,6 +223,7 @@ class module_runner {
         return 0;
       }
       install(weights);
+      accumulation const into(*this, sum);
       of.split.backward_weight([&](std::size_t i, at::Tensor const& gradient) { add(i, gradient, sum); });
       return 0;
     });
