@@ -213,6 +213,24 @@ TEST_CASE("operations that add to the sum themselves hold no gradient of a weigh
   }
 }
 
+TEST_CASE("operations that add to the sum themselves add the same bits in one backward and in its halves") {
+  constexpr std::int64_t n = 64;
+  held h(lt::stage<>(set(std::make_shared<summer>(n), at::kFloat)));
+  auto whole = pw::make_gradients<lt::stage<>>(h.weights), halves = pw::make_gradients<lt::stage<>>(h.weights);
+  for (int micro_batch = 0; micro_batch < 3; ++micro_batch) {
+    auto const x = numbers({2000, n}, 0.3 + micro_batch, at::kFloat),
+               dy = numbers({2000, n}, 1 + micro_batch, at::kFloat);
+    lt::stage<>::saved kept;
+    tensor y, dx;
+    h.stage.forward(h.context, h.weights, x, y, kept);
+    h.stage.backward(h.context, h.weights, kept, dy, dx, whole);
+    h.stage.forward(h.context, h.weights, x, y, kept);
+    h.stage.backward_input(h.context, h.weights, kept, dy, dx);
+    h.stage.backward_weight(h.context, h.weights, kept, dy, halves);
+  }
+  for (std::size_t i = 0; i < whole.size(); ++i) CHECK(torch::equal(whole[i], halves[i]));
+}
+
 TEST_CASE("outside of a stage the same operations leave sums to torch") {
   auto const module = set(std::make_shared<summer>(3));
   auto const x = torch::tensor({1, 4, 4, 0}, torch::kLong);
