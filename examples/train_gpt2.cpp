@@ -26,6 +26,7 @@
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
 #include "train_gpt2/libtorch_half.hpp"
+#include "train_gpt2/plan_file.hpp"
 #include "train_gpt2/processes.hpp"
 #include "train_gpt2/report.hpp"
 #include "train_gpt2/request.hpp"
@@ -265,12 +266,15 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.footer("Example: train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --steps 100 --data book.txt");
   trainer::request r;
-  std::string model = "small", recompute = "never";
+  std::string model = "small", recompute = "never", plan;
   double dropout = 0;
   app.option_defaults()->always_capture_default();
   add_model(app, r, model, dropout);
   add_data(app, r);
   add_training(app, r, recompute);
+  app.add_option(
+      "--plan", plan,
+      "A file that schedule_planner --emit wrote: its schedule, ranks, micro-batches, cut and recomputation");
 
   trainer::demo_request d;
   d.base.steps = 50;
@@ -288,6 +292,7 @@ int run(int argc, char** argv) {
   std::optional<pw::gpt2::saved_training> saved;
   try {
     app.parse(argc, argv);
+    if (!plan.empty()) trainer::take_plan(app, plan);
     if (!r.resume.empty() && !demo->parsed()) {
       saved.emplace(r.resume);
       trainer::take_settings(app, *saved);

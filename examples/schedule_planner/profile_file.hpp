@@ -8,8 +8,10 @@
 //     "link": {"latency": 5e-06, "bandwidth": 1.2e+10},      seconds, bytes a second; optional
 //     "layers": [
 //       { "name": "embedding", "forward": 0.0001, "backward_input": 0, "backward_weight": 0.0001, "recompute": 0.0001,
+//         "update": 0.00005,                                 one update of its weights; optional
 //         "spread": 0.02,                                    between the quartiles of the times, over the median; optional
-//         "saved_bytes": 4096, "output_bytes": 65536, "parameter_bytes": 81920, "gradient_bytes": 81920,
+//         "saved_bytes": 4096, "keeps_input": true,          false where it is not said
+//         "output_bytes": 65536, "parameter_bytes": 81920, "gradient_bytes": 81920,
 //         "optimizer_bytes": 163840 }, ... ] }
 #pragma once
 
@@ -67,6 +69,11 @@ class fields {
     if (!(x >= 0 && x <= 1e30))
       fail(fmt::format("has {} as '{}', which is a number from 0 to 1e30", value.dump(), name));
     return x;
+  }
+  bool truth(char const* name) const {
+    auto const& value = at(name);
+    if (!value.is_boolean()) fail(fmt::format("has neither true nor false as '{}'", name));
+    return value.get<bool>();
   }
   std::string text(char const* name) const {
     auto const& value = at(name);
@@ -138,19 +145,22 @@ inline profile_file read_profile(std::string const& text, std::string const& nam
   if (layers.size() > static_cast<std::size_t>(pw::max_stages))
     top.fail(fmt::format("has {} layers, more than {}", layers.size(), pw::max_stages));
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    detail::fields const of(layers[i], fmt::format("{}: layer {}", name, i),
-                            {"name", "forward", "backward_input", "backward_weight", "recompute", "spread",
-                             "saved_bytes", "output_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes"});
+    detail::fields const of(
+        layers[i], fmt::format("{}: layer {}", name, i),
+        {"name", "forward", "backward_input", "backward_weight", "recompute", "update", "spread", "saved_bytes",
+         "keeps_input", "output_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes"});
     read.profile.layers.push_back({.name = of.has("name") ? of.text("name") : "",
                                    .forward = of.number("forward"),
                                    .backward_input = of.number("backward_input"),
                                    .backward_weight = of.number("backward_weight"),
                                    .recompute = of.has("recompute") ? of.number("recompute") : of.number("forward"),
+                                   .update = of.has("update") ? of.number("update") : 0,
                                    .saved = of.number("saved_bytes"),
                                    .output = of.number("output_bytes"),
                                    .parameters = of.number("parameter_bytes"),
                                    .gradients = of.number("gradient_bytes"),
-                                   .optimizer = of.number("optimizer_bytes")});
+                                   .optimizer = of.number("optimizer_bytes"),
+                                   .keeps_input = of.has("keeps_input") && of.truth("keeps_input")});
     if (of.has("spread")) {
       read.spread.resize(layers.size());
       read.spread[i] = of.number("spread");
@@ -180,13 +190,15 @@ inline std::string written(profile_file const& of) {
                {"forward", l.forward},
                {"backward_input", l.backward_input},
                {"backward_weight", l.backward_weight},
-               {"recompute", l.recompute}};
+               {"recompute", l.recompute},
+               {"update", l.update}};
     if (!of.spread.empty()) layer["spread"] = of.spread[i];
     layer.update(json{{"saved_bytes", l.saved},
                       {"output_bytes", l.output},
                       {"parameter_bytes", l.parameters},
                       {"gradient_bytes", l.gradients},
-                      {"optimizer_bytes", l.optimizer}});
+                      {"optimizer_bytes", l.optimizer},
+                      {"keeps_input", l.keeps_input}});
     all["layers"].push_back(std::move(layer));
   }
   return all.dump(1) + "\n";

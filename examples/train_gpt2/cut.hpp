@@ -3,41 +3,42 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
-#include <ctime>
 #include <numeric>
+#include <utility>
 #include <vector>
 
-#include <boost/hana/integral_constant.hpp>
-#include <boost/hana/tuple.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/partition/balanced_sizes.hpp>
-#include <pipewright/plan/simulate.hpp>
+#include <pipewright/partition/model_profile.hpp>
+#include <pipewright/pipeline/optimizer.hpp>
+#include <pipewright/profile/profile_layers.hpp>
+#include <pipewright/stage/balance.hpp>
 
 #include "request.hpp"
 
 namespace trainer {
 
-/// What one layer takes for a micro-batch: operations, or seconds.
-struct layer_cost {
-  double forward = 0, backward_input = 0, backward_weight = 0;
-  double all() const { return forward + backward_input + backward_weight; }
-};
+/// What layers take for a micro-batch: operations, or milliseconds.
+using layer_costs = std::vector<pw::layer_profile>;
 
 /// Every layer's cost in floating-point operations: matrix products, attention as the host computes it.
-inline std::vector<layer_cost> operations_of(request const& r) {
+inline layer_costs operations_of(request const& r) {
   double const tokens = r.tokens_of_micro_batch(), width = r.model.width, length = r.sequence_length();
-  layer_cost const block{tokens * (24 * width * width + 4 * length * width),
-                         tokens * (24 * width * width + 10 * length * width), tokens * 24 * width * width};
+  auto const layer = [](double forward, double backward_input, double backward_weight) {
+    return pw::layer_profile{
+        .forward = forward, .backward_input = backward_input, .backward_weight = backward_weight, .recompute = forward};
+  };
+  layer_costs costs(static_cast<std::size_t>(gpt2::layer_count(r.model)),
+                    layer(tokens * (24 * width * width + 4 * length * width),
+                          tokens * (24 * width * width + 10 * length * width), tokens * 24 * width * width));
   double const head = tokens * 2 * width * r.model.vocabulary, ends = tokens * 4 * width;
-  std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
-  costs.front() = {ends, 0, ends};
-  costs.back() = {head, head, head};
+  costs.front() = layer(ends, 0, ends);
+  costs.back() = layer(head, head, head);
   return costs;
 }
 
@@ -53,7 +54,7 @@ inline std::size_t parameters_of(request const& r, int layer) {
 inline std::vector<double> weights_of_cut(request const& r) {
   std::vector<double> costs;
   if (r.cut == "cost") {
-    for (layer_cost const& each : operations_of(r)) costs.push_back(each.all());
+    for (auto const& each : operations_of(r)) costs.push_back(each.work());
     return costs;
   }
   bool any = false;
@@ -91,78 +92,37 @@ inline std::vector<int> cut_of(request const& r, int stages) {
   return r.balance;
 }
 
-/// Seconds of processor time of the calling thread.
-inline double thread_seconds() {
-  std::timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-/// Every layer's cost in milliseconds on this machine, at the pace that was asked for: one micro-batch through the
-/// embedding, a block and the head of a model, the fastest of a few. No pipeline runs.
-inline std::vector<layer_cost> measured_costs_of(request const& r, auto const& model) {
-  using namespace boost::hana::literals;
-  pw::stage_context context{.seed = r.seed};
-  gpt2::token_batch tokens{{r.sequences, r.sequence_length()}, {}};
-  for (int i = 0; i < tokens.batch.tokens(); ++i) tokens.ids.push_back(i * 31 % std::min(256, r.model.vocabulary));
-
-  auto time = [&](double& best, auto&& run) {
-    double const begin = thread_seconds();
-    run();
-    best = std::min(best, 1e3 * r.pace * (thread_seconds() - begin));
-  };
-  auto measure = [&]<class Stage>(Stage stage, auto&& forward, auto&& backward_input, auto&& backward_weight) {
-    layer_cost best{1e9, 1e9, 1e9};
-    typename Stage::weights weights;
-    stage.initialize(context, weights);
-    auto gradients = weights;
-    typename Stage::saved saved;
-    double const until = thread_seconds() + 0.2;
-    for (int tries = 0; tries < 2 || (tries < 10 && thread_seconds() < until); ++tries) {
-      time(best.forward, [&] { forward(stage, weights, saved); });
-      time(best.backward_input, [&] { backward_input(stage, weights, saved); });
-      time(best.backward_weight, [&] { backward_weight(stage, weights, saved, gradients); });
+/// Every layer's cost in milliseconds on this machine, at the pace that was asked for: medians of a few micro-batches through
+/// the embedding, a block and the head. `one_block`: the layers of the same model with one block.
+inline layer_costs measured_costs_of(request const& r, auto one_block) {
+  struct tokens {
+    gpt2::batch_shape of;
+    int vocabulary;
+    void input(int, gpt2::token_batch& to) const {
+      to.batch = of;
+      to.ids.clear();
+      for (int i = 0; i < of.tokens(); ++i) to.ids.push_back(i * 31 % std::min(256, vocabulary));
     }
-    return best;
-  };
-  typename decltype(model[1_c].make(0))::input x, y, dy, dx;
-  auto const first = measure(
-      model[0_c](), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, tokens, x, keep); },
-      [](auto&, auto&, auto&) {},
-      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, x, g); });
-  auto const last = measure(
-      model[2_c](), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, tokens, keep); },
-      [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy); },
-      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, g); });
-  auto const block = measure(
-      model[1_c].make(0), [&](auto& s, auto& w, auto& keep) { s.forward(context, w, x, y, keep); },
-      [&](auto& s, auto& w, auto& keep) { s.backward_input(context, w, keep, dy, dx); },
-      [&](auto& s, auto& w, auto& keep, auto& g) { s.backward_weight(context, w, keep, dy, g); });
-  std::vector<layer_cost> costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), block);
-  costs.front() = first;
-  costs.back() = last;
+    void target(int, gpt2::token_batch& to) const { input(0, to); }
+  } const batch{{r.sequences, r.sequence_length()}, r.model.vocabulary};
+  auto const found = pw::profile_layers(pw::balance(std::move(one_block), {1, 1, 1}), batch, r.sequences,
+                                        pw::sgd{.rate = 0}, {.warm_up = 1, .micro_batches = 5, .seed = r.seed});
+  layer_costs costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), found.profile.layers[1]);
+  costs.front() = found.profile.layers[0];
+  costs.back() = found.profile.layers[2];
+  for (auto& each : costs)
+    for (double* const time : {&each.forward, &each.backward_input, &each.backward_weight, &each.recompute})
+      *time *= 1e3 * r.pace;
+  for (auto& each : costs) each.update = 0;  // an optimizer's own would have to be measured
   return costs;
 }
+inline gpt2::configuration with_one_block(gpt2::configuration sizes) {
+  sizes.layers = 1;
+  return sizes;
+}
 /// Those of the host's GPT-2.
-inline std::vector<layer_cost> measured_costs(request const& r) { return measured_costs_of(r, gpt2::model(r.model)); }
-
-/// The layers' costs as a simulation wants them, by stage.
-inline pw::costs<double> stage_costs(std::vector<layer_cost> const& layers, std::vector<int> const& sizes) {
-  pw::costs<double> result;
-  auto layer = layers.begin();
-  for (int const size : sizes) {
-    layer_cost sum;
-    for (int i = 0; i < size; ++i, ++layer) {
-      sum.forward += layer->forward;
-      sum.backward_input += layer->backward_input;
-      sum.backward_weight += layer->backward_weight;
-    }
-    result.stage_forward.push_back(sum.forward);
-    result.stage_backward_input.push_back(sum.backward_input);
-    result.stage_backward_weight.push_back(sum.backward_weight);
-    result.stage_recompute.push_back(sum.forward);
-  }
-  return result;
+inline layer_costs measured_costs(request const& r) {
+  return measured_costs_of(r, gpt2::model(with_one_block(r.model)));
 }
 
 }  // namespace trainer

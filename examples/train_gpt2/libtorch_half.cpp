@@ -29,9 +29,9 @@ class half final : public libtorch_half {
 #endif
   }
 
-  std::vector<layer_cost> measured_costs(request const& r) const override {
+  layer_costs measured_costs(request const& r) const override {
     at::set_num_threads(1);  // as when it trains
-    return measured_costs_of(r, pw::gpt2_libtorch::model(r.model));
+    return measured_costs_of(r, pw::gpt2_libtorch::model(with_one_block(r.model)));
   }
 
   outcome train(processes const& on, request const& r, prospect const& p, data_set const& data, progress_line report,

@@ -28,7 +28,7 @@ class libtorch_half {
   /// The processes of a job that meet over Gloo; throws where it is not there.
   virtual std::unique_ptr<processes> over_gloo(pw::launch::place here) const = 0;
   /// measured_costs and train of the GPT-2 of torch's modules.
-  virtual std::vector<layer_cost> measured_costs(request const& r) const = 0;
+  virtual layer_costs measured_costs(request const& r) const = 0;
   virtual outcome train(processes const& on, request const& r, prospect const& p, data_set const& data,
                         progress_line report, origin const& from) const = 0;
 };

@@ -4,15 +4,23 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <thread>
 #include <vector>
 
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/trace/recorder.hpp>
 
-#include "cut.hpp"
-
 namespace trainer {
+
+namespace pw = pipewright;
+
+/// Seconds of processor time of the calling thread.
+inline double thread_seconds() {
+  std::timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 /// A rank's work in a stretch of time: a step, or a stream up to its drain.
 struct stretch {

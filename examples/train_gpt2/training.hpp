@@ -18,6 +18,7 @@
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2/save_training.hpp>
 #include <pipewright/gpt2/saved_training.hpp>
+#include <pipewright/partition/step_time.hpp>
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/memory.hpp>
 #include <pipewright/plan/plan.hpp>
@@ -145,7 +146,7 @@ inline void count_bytes(request const& r, prospect& p) {
     p.weight_bytes[rank] += 4 * parameters * n(plan.weight_buffers[rank]);
     p.activation_bytes[rank] +=
         saved * n(std::max(again ? depth.last_saved : depth.saved, 1) + (again ? depth.recomputed : 0)) +
-        (s == 0 ? tokens : boundary) * n(depth.input);
+        ((s == 0 ? tokens : boundary) + (s == last ? tokens : 0)) * n(depth.input);  // the targets of the loss too
     if (s < last)
       p.activation_bytes[rank] +=
           boundary * n(depth.output_gradient + (plan.rank_of_stage[s + 1] != plan.rank_of_stage[s] ? depth.output : 0));
@@ -160,7 +161,7 @@ inline void count_bytes(request const& r, prospect& p) {
 }  // namespace detail
 
 /// Plans a training; `layers` are the costs of the layers, in whatever unit: the unit of the timeline. Runs nothing.
-inline prospect plan_training(request const& r, std::vector<layer_cost> const& layers) {
+inline prospect plan_training(request const& r, layer_costs const& layers) {
   prospect p;
   with_schedule(r, [&](auto policy, pw::shape s) {
     using P = typename decltype(policy)::type;
@@ -168,15 +169,16 @@ inline prospect plan_training(request const& r, std::vector<layer_cost> const& l
     auto const wants = needs_of(r, s.stages());
     p.plan = pw::make_plan<P>(s, wants);
     p.weight_versions = detail::steady_versions(p.plan, policy, wants);
+    auto const cost = pw::costs_of(p.plan, {.layers = layers}, p.sizes, {.ranks = s.ranks});
     pw::shape all = s;
     if (pw::is_stream(P::weights)) all.batches = std::clamp(r.steps, 1, 32);
     auto const ending = pw::make_unrolled_plan<P>(all, wants);
     for (int rank = 0; rank < s.ranks; ++rank) p.in_flight.push_back(pw::peak_in_flight(ending, rank));
-    auto const predicted = pw::simulate(ending.view(), stage_costs(layers, p.sizes));
+    auto const predicted = pw::simulate(ending.view(), cost);
     p.bubble = predicted.bubble_of_makespan();
     all.batches = pw::is_stream(P::weights) ? std::min(all.batches, 3) : 1;
     auto const shown = pw::make_unrolled_plan<P>(all, wants);
-    p.timeline = pw::trace_of(shown.view(), pw::simulate(shown.view(), stage_costs(layers, p.sizes)));
+    p.timeline = pw::trace_of(shown.view(), pw::simulate(shown.view(), cost));
   });
   detail::count_bytes(r, p);
   return p;
@@ -344,7 +346,7 @@ template<class Set> class training {
 
   void finish(auto& pipeline, meter& seen, std::size_t sent, share& result) {
     auto const bytes = pipeline.bytes();
-    result.activation_bytes = bytes.activations;
+    result.activation_bytes = bytes.in_flight();
     result.weight_bytes = bytes.weights;
     result.sent_bytes = sent / static_cast<std::size_t>(r_.steps - from_.steps());
     result.actions = seen.kept.actions();

@@ -107,11 +107,94 @@ TEST_CASE("the code that is written compiles, and the flags are the trainer's") 
       CHECK(compiled.code == 0);
       auto const at = chosen.out.rfind("train_gpt2 ");
       auto const flags = chosen.out.substr(at + 11, chosen.out.size() - at - 12);
-      auto const trainer =
-          support::run_tool("train_gpt2", flags + " --model layers=4,width=16,heads=2,positions=16 --dry-run");
-      CAPTURE(trainer.err);
-      CHECK(trainer.code == 0);
+      std::string const model = " --model layers=4,width=16,heads=2,positions=16 --dry-run";
+      auto const by_flags = support::run_tool("train_gpt2", flags + model);
+      CAPTURE(by_flags.err);
+      CHECK(by_flags.code == 0);
+      auto const by_file = support::run_tool("train_gpt2", "--plan '" + code + "'" + model);
+      CAPTURE(by_file.err);
+      CHECK(by_file.code == 0);
+      CHECK(by_file.out == by_flags.out);
+      CHECK(by_file.out != support::run_tool("train_gpt2", "--ranks 2" + model).out);
     }
+}
+
+TEST_CASE("a model is profiled, planned for and trained") {
+  auto const file = (directory() / "measured.json").string(), code = (directory() / "measured.hpp").string();
+  std::string const model = "--model layers=3,width=16,heads=2,positions=16";
+  auto const profiled = support::run_tool("profile_gpt2", model + " --sequences 2 --rounds 3 -o '" + file + "'");
+  CAPTURE(profiled.err);
+  REQUIRE(profiled.code == 0);
+  CHECK(profiled.out.empty());
+  auto const found = json::parse(content(file));
+  REQUIRE(found.at("layers").size() == 5);
+  CHECK(found.at("samples") == 2);
+  CHECK(found.at("input_bytes") == 4 * 2 * 16 + 8);
+  CHECK(found.at("target_bytes") == found.at("input_bytes"));
+  double const block = 4. * (12 * 16 * 16 + 13 * 16);
+  for (int i = 1; i < 4; ++i) {
+    auto const& l = found.at("layers")[static_cast<std::size_t>(i)];
+    CHECK(l.at("name") == "block " + std::to_string(i - 1));
+    CHECK(l.at("parameter_bytes") == block);
+    CHECK(l.at("gradient_bytes") == block);
+    CHECK(l.at("optimizer_bytes") == 2 * block);
+    CHECK(l.at("output_bytes") == 4 * 2 * 16 * 16 + 8);
+    CHECK(l.at("keeps_input") == true);
+    for (auto const* time : {"forward", "backward_input", "backward_weight", "recompute"}) CHECK(l.at(time) > 0);
+  }
+  REQUIRE(planner("'" + file + "' --devices 2 --batch 8 --emit '" + code + "'").code == 0);
+  auto const trained =
+      support::run_tool("train_gpt2", "--plan '" + code + "' " + model + " --steps 2 --sample 0 --quiet");
+  CAPTURE(trained.err);
+  CHECK(trained.code == 0);
+
+  CHECK(json::parse(support::run_tool("profile_gpt2", model + " --rounds 1").out).at("samples") == 4);
+  CHECK(support::run_tool("profile_gpt2", "--help").code == 0);
+  for (auto const& [words, why] :
+       {std::pair("--length 17 " + model, "--length 17 is more than the model's 16 positions"),
+        std::pair(std::string("--rounds 0"), "--rounds"), std::pair(std::string("--model huge"), "huge"),
+        std::pair("-o /nonexistent/x.json --rounds 1 " + model, "/nonexistent/x.json")}) {
+    auto const refused = support::run_tool("profile_gpt2", words);
+    CAPTURE(refused.err);
+    CHECK(refused.code == 2);
+    CHECK(says(refused.err, why));
+    CHECK(refused.out.empty());
+  }
+}
+
+TEST_CASE("a plan is run, said in part, and refused where it is contradicted or none") {
+  auto const code = (directory() / "run.hpp").string();
+  REQUIRE(planner(file_of(profile()) + " --devices 2 --batch 4 --emit '" + code + "'").code == 0);
+  auto const train = [&](std::string const& more) {
+    return support::run_tool("train_gpt2", "--plan '" + code +
+                                               "' --model layers=4,width=16,heads=2,positions=16 --steps 2 --length 8 "
+                                               "--sample 0 " +
+                                               more);
+  };
+  auto const result = train("--ranks 2 --json -");
+  CAPTURE(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(json::parse(result.out).at("losses").size() == 2);
+  auto const contradicted = train("--ranks 3");
+  CHECK(contradicted.code == 2);
+  CHECK(says(contradicted.err, "--ranks 3 contradicts " + code + ", which says 2; leave the option out"));
+  auto const with = [&](std::string const& text) {
+    std::ofstream(code) << text;
+    return train("");
+  };
+  for (auto const& [text, why] :
+       {std::pair("int x;\n", "holds no plan"), std::pair("", "holds no plan"),
+        std::pair("// train_gpt2 --steps 3\n", "'--steps', which is nothing that a plan says"),
+        std::pair("// train_gpt2 --ranks\n", "says no value for --ranks"),
+        std::pair("// train_gpt2 --ranks two\n", "--ranks")}) {
+    auto const refused = with(text);
+    CAPTURE(text);
+    CAPTURE(refused.err);
+    CHECK(refused.code == 2);
+    CHECK(says(refused.err, why));
+  }
+  fs::remove(code);
+  CHECK(says(train("").err, "cannot read " + code));
 }
 
 TEST_CASE("where nothing fits: the smallest change") {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -40,10 +39,11 @@ template<class T, class Costs> class rank_cut_search {
         loads_(static_cast<std::size_t>(ranks)),
         now_(rank_of_stage.size()),
         best_{std::move(sizes)} {
-    for (std::size_t s = 0; int const size : best_) {
-      int const begin = std::accumulate(best_.begin(), best_.begin() + static_cast<std::ptrdiff_t>(s), 0);
-      load_of(static_cast<int>(s)) += of_.cost(static_cast<int>(s), begin, begin + size);
-      ++s;
+    int stage = 0, begin = 0;
+    for (int const size : best_) {
+      load_of(stage) += of_.cost(stage, begin, begin + size);
+      begin += size;
+      ++stage;
     }
     dearest_ = *std::max_element(loads_.begin(), loads_.end());
     std::fill(loads_.begin(), loads_.end(), T(0));

@@ -24,7 +24,7 @@ class layer_sums {
     for (std::size_t i = 0; i < of.layers.size(); ++i) {
       layer_profile& sum = before_[i + 1] = before_[i];
       layer_profile const& l = of.layers[i];
-      sum.saved += l.saved;
+      sum.saved += l.saved + kept(static_cast<int>(i));
       sum.parameters += l.parameters;
       sum.gradients += l.gradients;
       sum.optimizer += l.optimizer;
@@ -33,7 +33,7 @@ class layer_sums {
   /// The bytes of a stage.
   layer_profile stage(int first, int last) const {
     layer_profile const &a = before_[static_cast<std::size_t>(first)], &b = before_[static_cast<std::size_t>(last)];
-    return {.saved = b.saved - a.saved,
+    return {.saved = last > first ? b.saved - a.saved - kept(first) : 0,  // the stage's input has slots of its own
             .output = last > first ? of_.layers[static_cast<std::size_t>(last) - 1].output : 0,
             .parameters = b.parameters - a.parameters,
             .gradients = b.gradients - a.gradients,
@@ -44,6 +44,10 @@ class layer_sums {
   }
 
  private:
+  double kept(int layer) const {
+    return layer > 0 && of_.layers[static_cast<std::size_t>(layer)].keeps_input ? input(layer) : 0;
+  }
+
   model_profile const& of_;
   std::vector<layer_profile> before_;
 };

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -11,18 +10,20 @@
 
 namespace pipewright::inline v0 {
 
-/// What was measured of one layer: seconds for one micro-batch, and bytes.
+/// What was measured of one layer: seconds for one micro-batch, of an update, and bytes.
 struct layer_profile {
   std::string name{};
   double forward = 0;
   double backward_input = 0;
   double backward_weight = 0;
-  double recompute = 0;   ///< a second forward
-  double saved = 0;       ///< bytes that it keeps of a micro-batch from forward to backward
-  double output = 0;      ///< bytes of what it gives to the next layer, for a micro-batch; its gradient is as large
-  double parameters = 0;  ///< bytes of one version of its weights
-  double gradients = 0;   ///< bytes of their gradients
-  double optimizer = 0;   ///< bytes of the optimizer's state
+  double recompute = 0;      ///< a second forward
+  double update = 0;         ///< one update of its weights, whatever the micro-batch
+  double saved = 0;          ///< bytes that it keeps of a micro-batch from forward to backward, apart from its input
+  double output = 0;         ///< bytes of what it gives to the next layer, for a micro-batch; its gradient is as large
+  double parameters = 0;     ///< bytes of one version of its weights
+  double gradients = 0;      ///< bytes of their gradients
+  double optimizer = 0;      ///< bytes of the optimizer's state
+  bool keeps_input = false;  ///< from forward to backward, see keeps_input(); the first of a stage has slots for it
 
   double work() const { return forward + backward_input + backward_weight; }
 };
@@ -56,6 +57,7 @@ inline void check(model_profile const& p) {
                                       {"backward_input", l.backward_input},
                                       {"backward_weight", l.backward_weight},
                                       {"recompute", l.recompute},
+                                      {"update", l.update},
                                       {"saved", l.saved},
                                       {"output", l.output},
                                       {"parameters", l.parameters},
@@ -80,7 +82,8 @@ inline model_profile scaled(model_profile p, int samples) {
   return p;
 }
 
-/// The sums of each stage's layers; `output` is that of its last one.
+/// The sums of each stage's layers; `output` is that of its last one, and what passes between its layers is saved where the
+/// next one keeps its input.
 inline std::vector<layer_profile> stages_of(model_profile const& p, std::vector<int> const& sizes) {
   std::vector<layer_profile> stages;
   std::size_t layer = 0;
@@ -92,7 +95,8 @@ inline std::vector<layer_profile> stages_of(model_profile const& p, std::vector<
       sum.backward_input += l.backward_input;
       sum.backward_weight += l.backward_weight;
       sum.recompute += l.recompute;
-      sum.saved += l.saved;
+      sum.update += l.update;
+      sum.saved += l.saved + (i > 0 && l.keeps_input ? sum.output : 0);
       sum.output = l.output;
       sum.parameters += l.parameters;
       sum.gradients += l.gradients;

@@ -104,11 +104,7 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
   if (among.batch < 1) throw error("a batch has at least one sample, not " + std::to_string(among.batch));
   if (among.recompute.empty()) throw error("a planner needs one mode of recomputation to choose from, or more");
 
-  struct open_candidate {
-    plan_candidate made;
-    std::function<dynamic_plan(shape, needs)> plan;
-  };
-  std::vector<open_candidate> open;
+  std::vector<plan_candidate> open;
   auto const add = [&]<schedule_policy P>(int samples, int chunks, recompute_mode recompute) {
     shape const s = complete<P>({.ranks = on.ranks, .micro_batches = among.batch / samples, .chunks = chunks});
     if (!check_shape<P>(s).ok() || s.stages() > of.count()) return;
@@ -116,7 +112,7 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
     plan_candidate made{.schedule = std::string(P::name), .facts = s, .samples = samples, .recompute = recompute};
     made.seconds_at_least = detail::seconds_at_least<P>(s, scaled(of, samples), on, recompute);
     if (2LL * s.stages() * s.total_micro_batches() > among.most_actions) made.is = plan_candidate::state::not_looked;
-    open.push_back({std::move(made), [](shape facts, needs wants) { return make_plan<P>(facts, wants); }});
+    open.push_back(std::move(made));
   };
   std::vector<int> sizes = among.samples;
   if (sizes.empty())
@@ -136,17 +132,17 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
       }
   });
   std::stable_sort(open.begin(), open.end(),
-                   [](auto const& a, auto const& b) { return a.made.seconds_at_least < b.made.seconds_at_least; });
+                   [](auto const& a, auto const& b) { return a.seconds_at_least < b.seconds_at_least; });
 
   std::vector<double> found;  // seconds of those that fit, the fastest first
   auto const enough = static_cast<std::size_t>(std::max(among.worth_simulating, 1));
   for (std::size_t i = 0; i < open.size(); ++i) {
-    auto& c = open[i].made;
+    auto& c = open[i];
     if (tell) tell(i, open.size());
     if (c.is == plan_candidate::state::not_looked) continue;
     if (found.size() >= enough && c.seconds_at_least >= found[enough - 1] * (1 - among.not_worth)) continue;
     auto const profile = scaled(of, c.samples);
-    auto const plan = open[i].plan(c.facts, {.recompute = c.recompute});
+    auto const plan = make_plan<Schedules>(c.schedule, c.facts, {.recompute = c.recompute});
     auto cut = among.sizes.empty() ? cut_plan(plan, profile, on) : std::optional(among.sizes);
     if (cut) {
       c.memory = memory_of_ranks(plan, profile, *cut);
@@ -167,7 +163,7 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
 
   plan_ranking ranking;
   for (auto const& l : of.layers) ranking.bound += l.work() * among.batch / of.samples / on.devices();
-  for (auto& each : open) ranking.candidates.push_back(std::move(each.made));
+  ranking.candidates = std::move(open);
   auto const key = [&](plan_candidate const& c) {
     using enum plan_candidate::state;
     // Rounded, so that of equally fast ones the one that holds least comes first.

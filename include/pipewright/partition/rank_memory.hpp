@@ -31,7 +31,7 @@ struct rank_memory {
 
 namespace detail {
 
-/// What a stage holds, `stage` and `before` being the sums of it and of the one before it: as the engine's cell makes its rings.
+/// What a stage holds, from the sums of its layers and the bytes of its input: as the engine's cell makes its rings.
 inline rank_memory memory_of_stage(plan_view const& p, model_profile const& of, int s, layer_profile const& stage,
                                    double input) {
   slot_depths const& depth = p.slots[s];

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <pipewright/pipeline/bytes.hpp>
 #include <pipewright/pipeline/parameter_table.hpp>
 #include <pipewright/plan/plan_view.hpp>
 #include <pipewright/stage/layers.hpp>
@@ -24,6 +25,13 @@ struct slot_ring {
   std::vector<slot> slots;
 
   slot& of(int key) { return slots[static_cast<std::size_t>(key) % slots.size()]; }
+  /// In all slots, of what has parts.
+  std::size_t bytes() const {
+    std::size_t all = 0;
+    for (slot const& each : slots)
+      if (each.value.type != nullptr) all += each.value.type->bytes(each.value.object);
+    return all;
+  }
 };
 
 /// What one action works on: addresses of the boundary values, by the stage's types.
@@ -87,10 +95,18 @@ class cell_base {
     throw error("stage " + std::to_string(stage) + " has no parameter named " + name +
                 " to tie; the options name one parameter of each tied stage");
   }
-  std::size_t weight_bytes() const {
-    std::size_t bytes = 0;
-    for (parameter_record const& p : parameters) bytes += p.size * p.on->element_bytes * p.versions.size();
-    return bytes;
+  pipeline_bytes bytes() const {
+    pipeline_bytes b{.activations = saved_bytes()};
+    for (parameter_record const& p : parameters) {
+      std::size_t const one = p.size * p.on->element_bytes;
+      b.weights += one * p.versions.size();
+      b.gradients += one * p.gradients.size();
+      b.optimizer += one * p.states.size();
+    }
+    b.inputs = input.bytes();
+    b.targets = target.bytes();
+    b.boundaries = output.bytes() + output_gradient.bytes() + input_gradient.bytes();
+    return b;
   }
 };
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <pipewright/pipeline/agreement.hpp>
+#include <pipewright/pipeline/bytes.hpp>
 #include <pipewright/pipeline/cell.hpp>
 #include <pipewright/pipeline/cursor.hpp>
 #include <pipewright/pipeline/exchange.hpp>
@@ -34,12 +35,6 @@ enum class progress : std::uint8_t {
   ran,      ///< one instruction is done
   blocked,  ///< the next one waits for a transfer
   done,     ///< nothing is left until the next batch
-};
-
-/// Bytes that a rank holds.
-struct pipeline_bytes {
-  std::size_t activations = 0;  ///< in all slots: what stages saved, inputs, outputs, gradients of boundaries
-  std::size_t weights = 0;      ///< all versions
 };
 
 /// One rank of a pipeline: walks its program of a plan over its own stages, one instruction at a time. The schedule is a
@@ -223,19 +218,17 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// What this rank holds between steps. Waits until what it has sent has left its slots. Throws error unless a stream is
   /// drained: what is posted for its micro-batches in flight may land at any time.
   pipeline_bytes bytes() {
+    pipeline_bytes all;
+    for (auto const& c : cells_) all += bytes(c->stage);
+    return all;
+  }
+  /// The same of a stage, which is one of this rank's.
+  pipeline_bytes bytes(int stage) {
     if (training_.is_under_way())
       throw error(
           "micro-batches are in flight, whose slots change at any time; call drain() before asking for bytes()");
     transfers_->settle_sends();
-    pipeline_bytes b;
-    for (auto const& c : cells_) {
-      b.weights += c->weight_bytes();
-      b.activations += c->saved_bytes();
-      for (detail::slot_ring const* ring : {&c->input, &c->output, &c->output_gradient, &c->input_gradient})
-        for (auto const& slot : ring->slots)
-          if (slot.value.type != nullptr) b.activations += slot.value.type->bytes(slot.value.object);
-    }
-    return b;
+    return cell_at(stage).bytes();
   }
 
  private:

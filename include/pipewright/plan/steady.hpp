@@ -38,6 +38,16 @@ inline rows<instruction> first_batches(plan_view const& stream, int batches) {
   return result;
 }
 
+/// When each rank does what in a stream's first batches, up to their last update. Linear.
+template<class T> timeline<T> simulate_first_batches(plan_view const& stream, int batches, costs<T> const& cost) {
+  auto const programs = first_batches(stream, batches);
+  plan_view ending = stream;
+  ending.facts.batches = batches;
+  ending.programs = programs.view();
+  ending.period_micro_batches = 0;
+  return simulate(ending, cost);
+}
+
 /// The idle share of a stream's period, 0 .. 1: what remains of the bubble when filling and draining are far away.
 /// Throws pipewright::error for a plan that ends, which has no period, and for costs under which no period shows (stages
 /// of very different length). Runs the stream for some 4 P micro-batches or, where that does not settle, up to 64 P.
@@ -45,16 +55,12 @@ template<class T> T steady_bubble(plan_view stream, costs<T> const& cost) {
   if (!stream.is_stream()) throw error("a plan that ends has no steady state; ask for its makespan");
   int const ranks = stream.facts.ranks;
   for (int rounds = 4; rounds <= 64; rounds *= 2) {
-    plan_view ending = stream;
-    ending.facts.batches = (rounds * ranks + stream.facts.micro_batches - 1) / stream.facts.micro_batches;
-    auto const programs = first_batches(stream, ending.facts.batches);
-    ending.programs = programs.view();
-    ending.period_micro_batches = 0;
-    auto const times = simulate(ending, cost);
+    int const batches = (rounds * ranks + stream.facts.micro_batches - 1) / stream.facts.micro_batches;
+    auto const times = simulate_first_batches(stream, batches, cost);
 
     // Ends of each micro-batch's backward, by rank, before draining begins. A cycle of waits goes from a rank down to
     // another and back, to a micro-batch as many later as it visits ranks: a period is at most P micro-batches.
-    int const last = ending.facts.total_micro_batches() - 1 - ranks, all = last + 1;
+    int const last = batches * stream.facts.micro_batches - 1 - ranks, all = last + 1;
     std::vector<T> end(static_cast<std::size_t>(ranks) * static_cast<std::size_t>(all));
     T work = 0;  // of a micro-batch, on the rank that has most
     for (int r = 0; r < ranks; ++r) {

@@ -44,11 +44,7 @@ inline std::vector<int> cut(std::vector<layer_summary> const& layers, std::strin
   if (stages < 1 || stages > n)
     throw error(std::to_string(stages) + " stages cannot be made of " + std::to_string(n) +
                 " layers; choose fewer ranks or chunks, or a model with more layers");
-  std::vector<int> sizes(static_cast<std::size_t>(stages));
-  if (how == "uniform") {
-    for (int s = 0; s < stages; ++s) sizes[static_cast<std::size_t>(s)] = n / stages + (s < n % stages);
-    return sizes;
-  }
+  if (how == "uniform") return uniform_sizes(n, stages);
   std::vector<double> costs;
   if (how == "parameters") {
     for (auto const& each : layers) costs.push_back(static_cast<double>(each.parameters));
@@ -65,7 +61,7 @@ inline std::vector<int> cut(std::vector<layer_summary> const& layers, std::strin
                   " layers of that type for " + std::to_string(stages) + " stages; its types are " + seen);
     return balanced_sizes(costs, stages);
   }
-  sizes.clear();
+  std::vector<int> sizes;
   for (std::size_t at = 0; at <= how.size();) {
     auto const end = std::min(how.find(',', at), how.size());
     auto const number = text.substr(at, end - at);

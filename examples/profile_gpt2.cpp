@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Question: what do my model's layers cost? Measures those of a GPT-2 on this machine and writes a profile for schedule_planner.
+// Exit code 0: done; 2: it cannot be done, and why.
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <pipewright/gpt2/model.hpp>
+#include <pipewright/pipeline/optimizer.hpp>
+#include <pipewright/profile/profile_layers.hpp>
+#include <pipewright/stage/balance.hpp>
+#include <pipewright/trace/write_file.hpp>
+
+#include "schedule_planner/profile_file.hpp"
+#include "tool/answer.hpp"
+#include "tool/files.hpp"
+#include "train_gpt2/request.hpp"
+
+namespace {
+
+namespace pw = pipewright;
+
+/// One micro-batch, of the same tokens again and again: what they are costs nothing.
+struct tokens {
+  pw::gpt2::batch_shape of;
+  int vocabulary;
+  void input(int, pw::gpt2::token_batch& to) const {
+    to.batch = of;
+    to.ids.clear();
+    for (int i = 0; i < of.tokens(); ++i) to.ids.push_back(static_cast<std::int32_t>(i * 31LL % vocabulary));
+  }
+  void target(int, pw::gpt2::token_batch& to) const { input(0, to); }
+};
+
+int run(int argc, char** argv) {
+  CLI::App app("Measures what the layers of a GPT-2 take and hold on this machine.", "profile_gpt2");
+  app.footer(
+      "Example: profile_gpt2 --model small --sequences 4 -o small.json; schedule_planner small.json --devices 2");
+  std::string model = "small", output = "-", optimizer = "adam";
+  int sequences = 4, length = 0;
+  pw::profile_options how;
+  app.option_defaults()->always_capture_default();
+  app.add_option("--model", model,
+                 "tiny, small, medium, gpt2, or sizes: layers=8,width=64,heads=4,positions=64,vocabulary=256");
+  app.add_option("--sequences", sequences, "Sequences of a micro-batch")->check(CLI::Range(1, 4096));
+  app.add_option("--length", length, "Tokens of a sequence; without it as many as the model has positions")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--optimizer", optimizer, "Whose states are counted: sgd or adam")
+      ->check(CLI::IsMember({"sgd", "adam"}));
+  app.add_option("--rounds", how.micro_batches, "Micro-batches that are measured; times are their medians")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--warm-up", how.warm_up, "Micro-batches before them that do not count")
+      ->check(CLI::Range(0, 1'000'000));
+  app.add_option("-o,--output", output, "The profile, a JSON file; - is the standard output");
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::Success const& e) {
+    return app.exit(e);
+  } catch (CLI::ParseError const& e) {
+    throw pw::error(std::string(e.what()) + "; see profile_gpt2 --help");
+  }
+  auto const sizes = trainer::parse_model(model);
+  if (length == 0) length = sizes.positions;
+  if (length > sizes.positions)
+    throw pw::error(fmt::format("--length {} is more than the model's {} positions", length, sizes.positions));
+  tokens const batch{{sequences, length}, sizes.vocabulary};
+  if (isatty(STDERR_FILENO) == 1)
+    how.progress = [](int done, int all) {
+      fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));
+    };
+  int const count = pw::gpt2::layer_count(sizes);
+  auto const layers = pw::balance(pw::gpt2::model(sizes), std::vector<int>(static_cast<std::size_t>(count), 1));
+  auto found = optimizer == "adam" ? pw::profile_layers(layers, batch, sequences, pw::adam{.rate = 1e-4}, how)
+                                   : pw::profile_layers(layers, batch, sequences, pw::sgd{.rate = 1e-4}, how);
+  for (int i = 0; i < count; ++i)
+    found.profile.layers[static_cast<std::size_t>(i)].name = i == 0           ? "embedding"
+                                                             : i + 1 == count ? "head"
+                                                                              : fmt::format("block {}", i - 1);
+  auto const text = planner::written({.model = fmt::format("GPT-2 of {} blocks, width {}, {} sequences of {} tokens",
+                                                           sizes.layers, sizes.width, sequences, length),
+                                      .profile = std::move(found.profile),
+                                      .spread = std::move(found.spread)});
+  if (output == "-") tool::print(text);
+  else pw::write_file(output, [&](auto&& append) { append(text); });
+  tool::finish_printing();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return tool::answer("profile_gpt2",
+                      "there is not enough memory for this model; choose a smaller one or fewer --sequences", run, argc,
+                      argv);
+}

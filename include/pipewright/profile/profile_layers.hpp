@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pipewright/partition/model_profile.hpp>
+#include <pipewright/pipeline/observer.hpp>
+#include <pipewright/pipeline/pipeline.hpp>
+#include <pipewright/plan/plan.hpp>
+#include <pipewright/profile/layer_by_layer.hpp>
+#include <pipewright/stage/stage_set.hpp>
+#include <pipewright/transport/in_process/endpoint.hpp>
+
+namespace pipewright::inline v0 {
+
+/// An observer that measures how long each stage's actions take, on one rank, in the rank's thread.
+class stage_clock {
+ public:
+  /// Whether what runs now counts. Off at first, so that a warm-up can be left out.
+  bool counts = false;
+
+  void before(event const&) { begun_ = clock::now(); }
+  void after(event const& e) {
+    if (counts)
+      seconds_[{e.instruction.what.stage, e.instruction.what.what}].push_back(
+          std::chrono::duration<double>(clock::now() - begun_).count());
+  }
+  /// Seconds of every such action of a stage, in order; empty where there was none.
+  std::vector<double> const& seconds(int stage, kind what) const {
+    static std::vector<double> const none;
+    auto const found = seconds_.find({stage, what});
+    return found == seconds_.end() ? none : found->second;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  clock::time_point begun_{};
+  std::map<std::pair<int, kind>, std::vector<double>> seconds_;
+};
+static_assert(observer<stage_clock>);
+
+/// How layers are measured.
+struct profile_options {
+  int warm_up = 2;                                       ///< micro-batches that do not count
+  int micro_batches = 10;                                ///< that do
+  std::uint64_t seed = 0;                                ///< of weights and dropout
+  std::function<void(int done, int all)> progress = {};  ///< hears of each micro-batch
+};
+
+/// What was measured.
+struct measured_profile {
+  model_profile profile;
+  std::vector<double> spread;  ///< by layer, of its time for a micro-batch: between the quartiles, over the median
+};
+
+namespace detail {
+
+/// The value that a share of the others is below; 0 of none.
+inline double quantile(std::vector<double> of, double share) {
+  if (of.empty()) return 0;
+  auto const at = of.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(of.size() - 1) + 0.5);
+  std::nth_element(of.begin(), at, of.end());
+  return *at;
+}
+inline double median(std::vector<double> const& of) { return quantile(of, 0.5); }
+
+/// Runs a plan of one rank over those stages, then calls use(pipeline).
+void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto const& optimizer,
+                  profile_options const& how, stage_clock& clock, auto&& tell, auto&& use) {
+  in_process::world world(1);
+  in_process::endpoint here(world, 0);
+  auto training = pipewright::pipeline(plan, set, here, optimizer, {.seed = how.seed}, clock);
+  for (int i = 0; i < how.warm_up + how.micro_batches; ++i) {
+    clock.counts = i >= how.warm_up;
+    training.step(batch);
+    tell();
+  }
+  use(training);
+}
+
+}  // namespace detail
+
+/// Trains a model on one micro-batch again and again, in this thread, and measures every layer: medians of its times, and the
+/// bytes that it holds. `layers` is a stage set with a layer a stage: pw::balance(model, {1, 1, 1}), say. `batch` is as for
+/// pipeline_of::step, of one micro-batch with that many samples; the optimizer counts for the bytes of its states. A stage
+/// whose backward has no halves has all of it as `backward_input`. What a stage keeps is counted where its saved values say
+/// what they are made of. Takes 3 passes of forward and backward for each micro-batch. Throws what the stages throw.
+measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
+                                profile_options const& how = {}) {
+  auto const set = as_stage_set(std::move(layers));
+  int const count = set.size();
+  bool splits = true;
+  measured_profile found;
+  found.profile.samples = samples;
+  found.profile.layers.resize(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i)
+    set.visit(i, [&]<class S>(S&&) {
+      using stage = std::remove_cvref_t<S>;
+      splits = splits && split_backward_stage<stage>;
+      found.profile.layers[static_cast<std::size_t>(i)].keeps_input = keeps_input<stage>();
+    });
+  auto const plan = [&](needs wants) {
+    shape const s{.ranks = 1, .micro_batches = 1, .chunks = count};
+    return splits ? make_plan<layer_by_layer<backward_form::split>>(s, wants)
+                  : make_plan<layer_by_layer<backward_form::full>>(s, wants);
+  };
+  int done = 0;
+  auto const tell = [&] {
+    if (how.progress) how.progress(++done, 2 * (how.warm_up + how.micro_batches));
+  };
+  stage_clock once, again;
+  auto const number = [](std::size_t bytes) { return static_cast<double>(bytes); };
+  detail::profile_pass(plan({}), set, batch, optimizer, how, once, tell, [&](auto& training) {
+    for (int i = 0; i < count; ++i) {
+      auto& layer = found.profile.layers[static_cast<std::size_t>(i)];
+      pipeline_bytes const held = training.bytes(i);
+      layer.saved = number(held.activations);
+      layer.parameters = number(held.weights);
+      layer.gradients = number(held.gradients);
+      layer.optimizer = number(held.optimizer);
+      (i == 0 ? found.profile.input : found.profile.layers[static_cast<std::size_t>(i) - 1].output) =
+          number(held.inputs);
+      if (i + 1 == count) found.profile.target = number(held.targets);
+    }
+  });
+  detail::profile_pass(plan({.recompute = recompute_mode::always}), recompute_each(set), batch, optimizer, how, again,
+                       tell, [](auto&) {});
+  for (int i = 0; i < count; ++i) {
+    auto& layer = found.profile.layers[static_cast<std::size_t>(i)];
+    auto const time = [&](kind what) { return detail::median(once.seconds(i, what)); };
+    layer.forward = time(kind::forward);
+    layer.backward_input = splits ? time(kind::backward_input) : time(kind::backward);
+    layer.backward_weight = time(kind::backward_weight);
+    layer.update = time(kind::update);
+    layer.recompute = detail::median(again.seconds(i, kind::recompute));
+    std::vector<double> all = once.seconds(i, kind::forward);
+    for (kind const what : {kind::backward, kind::backward_input, kind::backward_weight})
+      for (std::size_t n = 0; n < once.seconds(i, what).size(); ++n) all[n] += once.seconds(i, what)[n];
+    double const middle = detail::median(all);
+    found.spread.push_back(middle > 0 ? (detail::quantile(all, 0.75) - detail::quantile(all, 0.25)) / middle : 0);
+  }
+  return found;
+}
+
+}  // namespace pipewright::inline v0

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// A profile of GPT-2's layers says what every rank holds under every schedule and cut, against the engine's slots.
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/gpt2/model.hpp>
+#include <pipewright/partition/rank_memory.hpp>
+#include <pipewright/pipeline/pipeline.hpp>
+#include <pipewright/plan/plan.hpp>
+#include <pipewright/profile/profile_layers.hpp>
+#include <pipewright/stage/balance.hpp>
+#include <pipewright/transport/in_process.hpp>
+
+namespace pw = pipewright;
+namespace gpt2 = pipewright::gpt2;
+
+namespace {
+
+constexpr gpt2::configuration sizes{.vocabulary = 13, .positions = 5, .width = 8, .heads = 2, .layers = 6};
+
+struct tokens {
+  void input(int, gpt2::token_batch& to) const { to = {{2, 5}, std::vector<std::int32_t>(10, 3)}; }
+  void target(int, gpt2::token_batch& to) const { to = {{2, 5}, std::vector<std::int32_t>(10, 4)}; }
+};
+
+template<pw::recompute_mode Mode> void compare(pw::model_profile const& profile, std::string const& schedule,
+                                               pw::shape shape, std::vector<int> const& cut) {
+  CAPTURE(schedule);
+  CAPTURE(shape.ranks);
+  auto const plan = pw::make_plan(schedule, shape, {.recompute = Mode});
+  auto const predicted = pw::memory_of_ranks(plan, profile, cut);
+  std::vector<pw::pipeline_bytes> held(static_cast<std::size_t>(shape.ranks));
+  pw::in_process::run(shape.ranks, [&](auto& here) {
+    auto const set = [&] {
+      if constexpr (Mode == pw::recompute_mode::never) return pw::balance(gpt2::model(sizes), cut);
+      else return pw::recompute_each<Mode>(pw::balance(gpt2::model(sizes), cut));
+    }();
+    auto training = pw::pipeline(plan, set, here, pw::adam{.rate = 1e-3});
+    for (int step = 0; step < 6; ++step) training.step(tokens{});
+    training.drain();
+    held[static_cast<std::size_t>(here.rank())] = training.bytes();
+  });
+  for (std::size_t r = 0; r < held.size(); ++r) {
+    CAPTURE(r);
+    CHECK(predicted[r].weights == static_cast<double>(held[r].weights));
+    CHECK(predicted[r].gradients == static_cast<double>(held[r].gradients));
+    CHECK(predicted[r].optimizer == static_cast<double>(held[r].optimizer));
+    // But for the shapes, of 8 bytes, of the gradients between a stage's layers, which are empty where backward has no halves:
+    // at most 7 of them for each of at most 5 micro-batches.
+    CHECK(static_cast<double>(held[r].activations) >= predicted[r].activations);
+    CHECK(static_cast<double>(held[r].activations) <= predicted[r].activations + 8 * 7 * 5);
+    CHECK(predicted[r].boundaries == static_cast<double>(held[r].inputs + held[r].targets + held[r].boundaries));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every schedule, two cuts, with and without recomputation") {
+  auto const profile = pw::profile_layers(pw::balance(gpt2::model(sizes), std::vector<int>(8, 1)), tokens{}, 2,
+                                          pw::adam{.rate = 1e-3}, {.warm_up = 1, .micro_batches = 1})
+                           .profile;
+  for (std::string const schedule : {"sequential", "gpipe", "1f1b", "1f1b-vsync", "2bw", "flush", "interleaved"})
+    for (int const ranks : {1, 2, 4}) {
+      int const chunks = schedule == "interleaved" ? 2 : 1, stages = ranks * chunks;
+      std::vector<std::vector<int>> cuts{std::vector<int>(static_cast<std::size_t>(stages), 8 / stages)};
+      if (stages > 1 && stages < 8) {
+        cuts.push_back(cuts.front());
+        --cuts.back().front();
+        ++cuts.back().back();
+      }
+      for (auto const& cut : cuts) {
+        pw::shape const shape{.ranks = ranks, .micro_batches = 4, .chunks = chunks};
+        compare<pw::recompute_mode::never>(profile, schedule, shape, cut);
+        compare<pw::recompute_mode::always>(profile, schedule, shape, cut);
+        compare<pw::recompute_mode::except_last>(profile, schedule, shape, cut);
+      }
+    }
+}

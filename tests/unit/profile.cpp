@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a profiler measures of layers whose bytes are known and whose times have a floor.
+#include <chrono>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <pipewright/pipewright.hpp>
+#include <pipewright/profile/profile_layers.hpp>
+
+namespace pw = pipewright;
+
+namespace {
+
+using floats = std::vector<float>;
+
+/// Proven by the plan: complete, free of deadlock, one micro-batch in flight of each stage.
+constexpr auto apart =
+    pw::plan<pw::layer_by_layer<pw::backward_form::split>, pw::shape{.ranks = 1, .micro_batches = 2, .chunks = 3}>;
+constexpr auto whole =
+    pw::plan<pw::layer_by_layer<pw::backward_form::full>, pw::shape{.ranks = 2, .micro_batches = 3, .chunks = 2}>;
+static_assert(pw::plan_view(apart).slots[1].saved == 1);
+static_assert(pw::plan_view(whole).stages() == 4);
+
+void take(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
+
+struct numbers {
+  floats values;
+  void for_each_parameter(auto&& visit) { visit(std::string_view{"w"}, std::span{values}, pw::parameter_options{}); }
+};
+
+/// Gives and keeps as many floats as its index says, and takes its time; halves of backward where it has some.
+template<bool HasHalves> struct slow {
+  using input = floats;
+  using output = floats;
+  using weights = numbers;
+  using gradients = numbers;
+  using saved = floats;
+  static constexpr bool keeps_input = HasHalves;
+
+  std::size_t outputs, kept, parameters;
+
+  void initialize(pw::stage_context const&, numbers& w) const { w.values.assign(parameters, 0.5f); }
+  void forward(pw::stage_context const& context, numbers const&, floats const& x, floats& y, floats& s) const {
+    take(context.recomputing ? 4 : 1);
+    s.assign(kept, x[0]);
+    y.assign(outputs, x[0]);
+  }
+  void backward(auto&, numbers const&, floats&, floats const& dy, floats& dx, numbers&) const requires(!HasHalves) {
+    take(5);
+    dx.assign(3, dy[0]);
+  }
+  void backward_input(auto&, numbers const&, floats&, floats const& dy, floats& dx) const requires HasHalves {
+    take(2);
+    dx.assign(3, dy[0]);
+  }
+  void backward_weight(auto&, numbers const&, floats&, floats const&, numbers&) const requires HasHalves { take(3); }
+  void backward(auto& c, numbers const& w, floats& s, floats const& dy, floats& dx, numbers& g) const requires HasHalves
+  {
+    backward_input(c, w, s, dy, dx);
+    backward_weight(c, w, s, dy, g);
+  }
+};
+template<bool HasHalves> struct slow_end : slow<HasHalves> {
+  using target = floats;
+  pw::loss forward(pw::stage_context const& context, numbers const& w, floats const& x, target const&,
+                   floats& s) const {
+    floats y;
+    slow<HasHalves>::forward(context, w, x, y, s);
+    return {.value = 1};
+  }
+  void backward(auto& c, numbers const& w, floats& s, floats& dx, numbers& g) const {
+    slow<HasHalves>::backward(c, w, s, floats(1), dx, g);
+  }
+  void backward_input(auto& c, numbers const& w, floats& s, floats& dx) const requires HasHalves {
+    slow<HasHalves>::backward_input(c, w, s, floats(1), dx);
+  }
+  void backward_weight(auto& c, numbers const& w, floats& s, numbers& g) const requires HasHalves {
+    slow<HasHalves>::backward_weight(c, w, s, floats(1), g);
+  }
+};
+
+struct batch {
+  void input(int, floats& x) const { x.assign(3, 1.f); }
+  void target(int, floats& t) const { t.assign(2, 1.f); }
+};
+
+template<bool HasHalves> void check() {
+  std::vector<int> heard;
+  auto const found = pw::profile_layers(
+      pw::stages(slow<HasHalves>{3, 50, 20}, slow<HasHalves>{3, 60, 7}, slow_end<HasHalves>{{0, 70, 11}}), batch{}, 8,
+      pw::adam{.rate = 1e-3}, {.warm_up = 1, .micro_batches = 3, .progress = [&](int done, int all) {
+                                 CHECK(all == 8);
+                                 heard.push_back(done);
+                               }});
+  CHECK(heard == std::vector{1, 2, 3, 4, 5, 6, 7, 8});
+  auto const bytes = [](double floats) { return 4 * floats; };
+  CHECK(found.profile.samples == 8);
+  CHECK(found.profile.input == bytes(3));
+  CHECK(found.profile.target == bytes(2));
+  REQUIRE(found.profile.count() == 3);
+  double const kept[]{50, 60, 70}, parameters[]{20, 7, 11};
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto const& l = found.profile.layers[i];
+    CHECK(l.saved == bytes(kept[i]));
+    CHECK(l.output == bytes(i < 2 ? 3 : 0));
+    CHECK(l.parameters == bytes(parameters[i]));
+    CHECK(l.gradients == l.parameters);
+    CHECK(l.optimizer == 2 * l.parameters);
+    CHECK(l.keeps_input == HasHalves);
+    CHECK(l.forward >= 1e-3);
+    CHECK(l.recompute >= 4e-3);
+    CHECK(l.backward_input >= (HasHalves ? 2e-3 : 5e-3));
+    if (HasHalves) CHECK(l.backward_weight >= 3e-3);
+    else CHECK(l.backward_weight == 0);
+    CHECK(found.spread[i] >= 0);
+  }
+  pw::check(found.profile);
+}
+
+}  // namespace
+
+TEST_CASE("layers whose backward has halves") { check<true>(); }
+TEST_CASE("layers whose backward has none") { check<false>(); }
+
+TEST_CASE("medians and quartiles") {
+  CHECK(pw::detail::median({}) == 0);
+  CHECK(pw::detail::median({3, 1, 2}) == 2);
+  CHECK(pw::detail::median({1, 100, 2, 3, 4}) == 3);
+  CHECK(pw::detail::quantile({1, 2, 3, 4, 5}, 0.25) == 2);
+  CHECK(pw::detail::quantile({5, 4, 3, 2, 1}, 0.75) == 4);
+}
