@@ -25,9 +25,10 @@ template<link Link> struct channel {
   std::vector<transfer> spare;
   std::vector<std::unique_ptr<spare_values>> pools;
 
-  /// Receives of frames under way at once: a frame that comes before its receive costs the sender and Gloo two hops more.
+  /// So many frames are asked for at once: one that is sent before it is asked for takes Gloo three hops instead of one.
   static constexpr int frames_ahead = 2;
-  /// Of the frame of that transfer, where the one `frames_ahead` before it is here: that one leaves it to this one.
+  /// The room of that transfer's frame. What it turned out to need is the room of the frame `frames_ahead` later, the first
+  /// that has not been asked for.
   std::size_t& room(std::uint64_t number) { return rooms_[number % frames_ahead]; }
 
   int peer() const { return sends ? key.destination : key.source; }
