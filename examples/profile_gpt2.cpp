@@ -68,6 +68,12 @@ int run(int argc, char** argv) {
   if (length == 0) length = sizes.positions;
   if (length > sizes.positions)
     throw pw::error(fmt::format("--length {} is more than the model's {} positions", length, sizes.positions));
+  if (static_cast<std::int64_t>(sequences) * length > 1 << 24)
+    throw pw::error(
+        fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose "
+                    "fewer --sequences or a shorter --length",
+                    sequences, length));
+  trainer::check_writable(output);  // before all is measured
   tokens const batch{{sequences, length}, sizes.vocabulary};
   if (isatty(STDERR_FILENO) == 1)
     how.progress = [](int done, int all) {

@@ -143,11 +143,11 @@ inline std::string no_plan(answer const& a) {
 
 /// What realises a candidate: the trainer's flags.
 inline std::string flags_of(pw::plan_candidate const& c) {
-  return fmt::format(
-      "--schedule {} --ranks {} --micro-batches {} --sequences {}{}{} --balance {}{}", c.schedule, c.facts.ranks,
-      c.facts.micro_batches, c.samples, c.facts.chunks > 1 ? fmt::format(" --chunks {}", c.facts.chunks) : "",
-      c.facts.group > 0 ? fmt::format(" --group {}", c.facts.group) : "", fmt::join(c.sizes, ","),
-      c.recompute == pw::recompute_mode::never ? "" : fmt::format(" --recompute {}", name_of(c.recompute)));
+  return fmt::format("--schedule {} --ranks {} --micro-batches {} --sequences {}{}{} --balance {} --recompute {}",
+                     c.schedule, c.facts.ranks, c.facts.micro_batches, c.samples,
+                     c.facts.chunks > 1 ? fmt::format(" --chunks {}", c.facts.chunks) : "",
+                     c.facts.group > 0 ? fmt::format(" --group {}", c.facts.group) : "", fmt::join(c.sizes, ","),
+                     name_of(c.recompute));
 }
 /// The same as C++: a header with the plan's type and the cut.
 inline std::string code_of(pw::plan_candidate const& c) {

@@ -4,10 +4,12 @@
 // cut and under the cut into equal numbers of layers, beside the times that this profile foretells of both. Goals: the planner's cut is never slower; the gain within 3 % of the
 // predicted one; a step within 15 % of its prediction.
 //   partition [--json] [--repeats N] [--vocabulary N] [--only SCHEDULE]
+#include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,6 +71,9 @@ int main(int argc, char** argv) try {
     else throw pw::error("usage: partition [--json] [--repeats N] [--vocabulary N] [--only SCHEDULE]");
   }
   if (repeats < 1 || vocabulary < 4) throw pw::error("--repeats is at least 1, --vocabulary at least 4");
+  auto const& known = benchmarks::training_schedules;
+  if (!only.empty() && std::find(std::begin(known), std::end(known), only) == std::end(known))
+    throw pw::error("there is no schedule " + std::string(only) + " that trains");
   pw::gpt2::configuration const sizes{
       .vocabulary = vocabulary, .positions = length, .width = 128, .heads = 4, .layers = 10};
   int const layers = pw::gpt2::layer_count(sizes);

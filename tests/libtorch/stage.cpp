@@ -244,6 +244,14 @@ TEST_CASE("outside of a stage the same operations leave sums to torch") {
   }
 }
 
+TEST_CASE("the same operations take what torch's take: numbers of any shape and kind, a bias that is not there") {
+  auto const weight = *numbers({5, 3});
+  auto const ids = torch::tensor({{1, 4}, {4, 0}}, torch::kInt);
+  CHECK(torch::equal(lt::embedding(weight, ids), torch::embedding(weight, ids)));
+  auto const x = *numbers({4, 3});
+  CHECK(torch::equal(lt::affine(x, weight, at::Tensor(), true), torch::linear(x, weight)));
+}
+
 TEST_CASE("a receive is not made into what a graph may read") {
   tensor a = numbers({3});
   at::Tensor const shared = *a;

@@ -61,7 +61,9 @@ TEST_CASE("a table with reasons, and the flags of the best") {
   CHECK(says(result.out,
              "\n1   flush     8  1  1        never      87 ms   91.95      55.2 %    48 ms  24 ms      15 ms   0 "));
   CHECK(says(result.out, "as fast, holds"));
-  CHECK(says(result.out, "train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --sequences 1 --balance 2,2,1,1\n"));
+  CHECK(says(
+      result.out,
+      "train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --sequences 1 --balance 2,2,1,1 --recompute never\n"));
 }
 
 TEST_CASE("as JSON, as pictures, as code") {
@@ -140,7 +142,8 @@ TEST_CASE("a model is profiled, planned for and trained") {
     CHECK(l.at("optimizer_bytes") == 2 * block);
     CHECK(l.at("output_bytes") == 4 * 2 * 16 * 16 + 8);
     CHECK(l.at("keeps_input") == true);
-    for (auto const* time : {"forward", "backward_input", "backward_weight", "recompute"}) CHECK(l.at(time) > 0);
+    for (auto const* time : {"forward", "backward_input", "backward_weight", "recompute", "update"})
+      CHECK(l.at(time) > 0);
   }
   REQUIRE(planner("'" + file + "' --devices 2 --batch 8 --emit '" + code + "'").code == 0);
   auto const trained =
@@ -175,6 +178,7 @@ TEST_CASE("a plan is run, said in part, and refused where it is contradicted or 
   CAPTURE(result.err);
   REQUIRE(result.code == 0);
   CHECK(json::parse(result.out).at("losses").size() == 2);
+  CHECK(says(train("--recompute always").err, "--recompute always contradicts"));
   auto const contradicted = train("--ranks 3");
   CHECK(contradicted.code == 2);
   CHECK(says(contradicted.err, "--ranks 3 contradicts " + code + ", which says 2; leave the option out"));

@@ -139,6 +139,16 @@ TEST_CASE("an update takes its time after each micro-batch, or at the end of a b
   }
 }
 
+TEST_CASE("a cut counts updates") {
+  auto p = alike(4);
+  p.layers[3].update = 9;
+  auto const cut = [&](std::string const& schedule) {
+    return *pw::cut_plan(pw::make_plan(schedule, {.ranks = 2, .micro_batches = 9}), p, {.ranks = 2});
+  };
+  CHECK(cut("1f1b") == std::vector{3, 1});   // 9 and 12 for a micro-batch; 2,2 has 15
+  CHECK(cut("flush") == std::vector{2, 2});  // 6 and 7
+}
+
 TEST_CASE("what passes between a stage's layers is kept where the next layer keeps its input") {
   auto p = alike(5);
   for (std::size_t i = 0; i < 5; ++i) p.layers[i].output = std::pow(10., static_cast<double>(i));

@@ -134,6 +134,27 @@ template<pw::recompute_mode Mode> void compare(std::string const& schedule, pw::
 
 }  // namespace
 
+TEST_CASE("bytes are known of a rank's own stages, and of a stream once it is drained") {
+  auto const plan = pw::make_plan("1f1b", {.ranks = 2, .micro_batches = 6});
+  pw::in_process::run(2, [&](auto& here) {
+    auto training = pw::pipeline(plan, sized_model{2}, here, pw::sgd{.rate = 0});
+    int const own = here.rank(), other = 1 - own;
+    CHECK_THROWS_WITH_AS(training.bytes(other),
+                         ("stage " + std::to_string(other) + " is not one of those of rank " + std::to_string(own) +
+                          ", so that it does not know its bytes")
+                             .c_str(),
+                         pw::error);
+    CHECK_THROWS_AS(training.bytes(-1), pw::error);
+    training.step(batch{});
+    CHECK_THROWS_WITH_AS(training.bytes(),
+                         "micro-batches are in flight, whose slots change at any time; call drain() before asking for "
+                         "bytes()",
+                         pw::error);
+    training.drain();
+    CHECK(training.bytes(own).weights == training.bytes().weights);
+  });
+}
+
 TEST_CASE("every schedule, number of ranks and mode of recomputation") {
   for (std::string const schedule : {"sequential", "gpipe", "1f1b", "1f1b-vsync", "2bw", "flush", "interleaved"})
     for (int const ranks : {2, 3, 4}) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a profiler measures of layers whose bytes are known and whose times have a floor.
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <span>
@@ -89,20 +90,31 @@ struct batch {
   void target(int, floats& t) const { t.assign(2, 1.f); }
 };
 
+/// Adam, with 2 ms for a parameter.
+struct slow_adam : pw::adam {
+  template<class T>
+  void update(pw::optimizer_step step, pw::parameter_options options, std::span<T const> newest,
+              std::span<T const> gradient, std::span<T> fresh, std::array<std::span<T>, states> state) const {
+    take(2);
+    pw::adam::update(step, options, newest, gradient, fresh, state);
+  }
+};
+
 template<bool HasHalves> void check() {
   std::vector<int> heard;
   auto const found = pw::profile_layers(
       pw::stages(slow<HasHalves>{3, 50, 20}, slow<HasHalves>{3, 60, 7}, slow_end<HasHalves>{{0, 70, 11}}), batch{}, 8,
-      pw::adam{.rate = 1e-3}, {.warm_up = 1, .micro_batches = 3, .progress = [&](int done, int all) {
-                                 CHECK(all == 8);
-                                 heard.push_back(done);
-                               }});
+      slow_adam{}, {.warm_up = 1, .micro_batches = 3, .progress = [&](int done, int all) {
+                      CHECK(all == 8);
+                      heard.push_back(done);
+                    }});
   CHECK(heard == std::vector{1, 2, 3, 4, 5, 6, 7, 8});
   auto const bytes = [](double floats) { return 4 * floats; };
   CHECK(found.profile.samples == 8);
   CHECK(found.profile.input == bytes(3));
   CHECK(found.profile.target == bytes(2));
   REQUIRE(found.profile.count() == 3);
+  CHECK(found.spread.size() == 3);
   double const kept[]{50, 60, 70}, parameters[]{20, 7, 11};
   for (std::size_t i = 0; i < 3; ++i) {
     auto const& l = found.profile.layers[i];
@@ -117,7 +129,7 @@ template<bool HasHalves> void check() {
     CHECK(l.backward_input >= (HasHalves ? 2e-3 : 5e-3));
     if (HasHalves) CHECK(l.backward_weight >= 3e-3);
     else CHECK(l.backward_weight == 0);
-    CHECK(found.spread[i] >= 0);
+    CHECK(l.update >= 2e-3);
   }
   pw::check(found.profile);
 }
@@ -126,6 +138,18 @@ template<bool HasHalves> void check() {
 
 TEST_CASE("layers whose backward has halves") { check<true>(); }
 TEST_CASE("layers whose backward has none") { check<false>(); }
+
+TEST_CASE("nothing to measure") {
+  auto const profile = [](int samples, pw::profile_options how) {
+    pw::profile_layers(pw::stages(slow<true>{3, 1, 1}, slow_end<true>{{0, 1, 1}}), batch{}, samples, pw::sgd{.rate = 0},
+                       how);
+  };
+  auto const* const why =
+      "a profile needs at least one sample and one micro-batch that is measured, and a warm-up of 0 or more";
+  CHECK_THROWS_WITH_AS(profile(0, {}), why, pw::error);
+  CHECK_THROWS_WITH_AS(profile(1, {.micro_batches = 0}), why, pw::error);
+  CHECK_THROWS_WITH_AS(profile(1, {.warm_up = -1}), why, pw::error);
+}
 
 TEST_CASE("medians and quartiles") {
   CHECK(pw::detail::median({}) == 0);

@@ -85,7 +85,8 @@ inline cost_chain<double> times_of(plan_view const& p, model_profile const& of, 
   cost_chain<double> times;
   bool const trains = p.backward != backward_form::none;
   bool const again = trains && p.wants.recompute != recompute_mode::never;
-  for (auto const& l : of.layers) times.work.push_back((trains ? l.work() : l.forward) + (again ? l.recompute : 0));
+  for (auto const& l : of.layers)
+    times.work.push_back(trains ? l.work() + l.update / p.update_interval() + (again ? l.recompute : 0) : l.forward);
   for (std::size_t i = 0; i + 1 < of.layers.size(); ++i) times.crossing.push_back(of.layers[i].output / on.bandwidth);
   if (!on.pace.empty())
     for (int s = 0; s < p.stages(); ++s) times.pace.push_back(on.pace_of(p.rank_of_stage[s]));

@@ -222,11 +222,14 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     for (auto const& c : cells_) all += bytes(c->stage);
     return all;
   }
-  /// The same of a stage, which is one of this rank's.
+  /// The same of one of this rank's stages.
   pipeline_bytes bytes(int stage) {
     if (training_.is_under_way())
       throw error(
           "micro-batches are in flight, whose slots change at any time; call drain() before asking for bytes()");
+    if (stage < 0 || stage >= plan_.stages() || plan_.rank_of_stage[stage] != rank_)
+      throw error("stage " + std::to_string(stage) + " is not one of those of rank " + std::to_string(rank_) +
+                  ", so that it does not know its bytes");
     transfers_->settle_sends();
     return cell_at(stage).bytes();
   }

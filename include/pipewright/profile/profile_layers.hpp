@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <pipewright/error.hpp>
 #include <pipewright/partition/model_profile.hpp>
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/pipeline/pipeline.hpp>
@@ -49,9 +50,10 @@ static_assert(observer<stage_clock>);
 
 /// How layers are measured.
 struct profile_options {
-  int warm_up = 2;                                       ///< micro-batches that do not count
-  int micro_batches = 10;                                ///< that do
-  std::uint64_t seed = 0;                                ///< of weights and dropout
+  int warm_up = 2;           ///< micro-batches that do not count
+  int micro_batches = 10;    ///< that do
+  std::uint64_t seed = 0;    ///< of weights and dropout
+  bool counts_saved = true;  ///< throw where saved values do not say what they are made of; else they count as nothing
   std::function<void(int done, int all)> progress = {};  ///< hears of each micro-batch
 };
 
@@ -90,11 +92,14 @@ void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto c
 
 /// Trains a model on one micro-batch again and again, in this thread, and measures every layer: medians of its times, and the
 /// bytes that it holds. `layers` is a stage set with a layer a stage: pw::balance(model, {1, 1, 1}), say. `batch` is as for
-/// pipeline_of::step, of one micro-batch with that many samples; the optimizer counts for the bytes of its states. A stage
-/// whose backward has no halves has all of it as `backward_input`. What a stage keeps is counted where its saved values say
-/// what they are made of. Takes 3 passes of forward and backward for each micro-batch. Throws what the stages throw.
+/// pipeline_of::step, of one micro-batch with that many samples; the optimizer counts for the bytes of its states. Unless all
+/// stages' backwards have halves, all have all of it as `backward_input`. Times are those of this thread: stages that
+/// only queue work for a device have to wait for it. Trains on each micro-batch twice, the second time with recomputation, to measure that. Throws error where
+/// nothing is to be measured, and what the stages throw.
 measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
                                 profile_options const& how = {}) {
+  if (samples < 1 || how.micro_batches < 1 || how.warm_up < 0)
+    throw error("a profile needs at least one sample and one micro-batch that is measured, and a warm-up of 0 or more");
   auto const set = as_stage_set(std::move(layers));
   int const count = set.size();
   bool splits = true;
@@ -105,6 +110,11 @@ measured_profile profile_layers(auto layers, auto&& batch, int samples, auto opt
     set.visit(i, [&]<class S>(S&&) {
       using stage = std::remove_cvref_t<S>;
       splits = splits && split_backward_stage<stage>;
+      if (how.counts_saved && !has_parts<typename stage::saved>)
+        throw error(
+            "layer " + std::to_string(i) +
+            " has saved values of a type that does not say what it is made of, so that their bytes cannot be "
+            "counted; give the type a member for_each_part(visit), or set profile_options::counts_saved to false");
       found.profile.layers[static_cast<std::size_t>(i)].keeps_input = keeps_input<stage>();
     });
   auto const plan = [&](needs wants) {

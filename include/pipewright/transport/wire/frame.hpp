@@ -27,7 +27,7 @@ class frame {
   };
 
  public:
-  /// The room of a channel's first frames, and of each after a value that is too large for frames.
+  /// The room of a channel's first frames, and of the one that is `channel::frames_ahead` after a value that is too large for frames.
   static constexpr std::size_t least_room = 1024;
 
   /// For what comes in.

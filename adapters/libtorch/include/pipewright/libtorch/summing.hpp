@@ -17,7 +17,7 @@ namespace detail {
 /// Where a stage's backward adds up this parameter's gradient, if it may be added to there; else undefined. A graph that was
 /// made outside of a stage leaves that to torch.
 inline auto sum_of(torch::autograd::AutogradContext const& graph, at::Tensor const& parameter) -> at::Tensor {
-  return graph.saved_data.at("of_a_stage").toBool() ? parameter.grad() : at::Tensor();
+  return graph.saved_data.at("of_a_stage").toBool() && parameter.is_leaf() ? parameter.grad() : at::Tensor();
 }
 inline void note_stage(torch::autograd::AutogradContext& graph) {
   graph.saved_data["of_a_stage"] = current_context() != nullptr;
@@ -28,10 +28,11 @@ struct summing_affine : torch::autograd::Function<summing_affine> {
                       std::optional<at::Tensor> const& bias, bool is_out_by_in) -> at::Tensor {
     graph->save_for_backward({x, weight});
     graph->saved_data["is_out_by_in"] = is_out_by_in;
-    graph->saved_data["has_bias"] = bias.has_value();
+    bool const has_bias = bias && bias->defined();
+    graph->saved_data["has_bias"] = has_bias;
     note_stage(*graph);
     auto const w = is_out_by_in ? weight.t() : weight;
-    return bias ? at::addmm(*bias, x, w) : at::mm(x, w);
+    return has_bias ? at::addmm(*bias, x, w) : at::mm(x, w);
   }
   static auto backward(torch::autograd::AutogradContext* graph, torch::autograd::variable_list const& gradients)
       -> torch::autograd::variable_list {
@@ -90,9 +91,11 @@ inline auto affine(at::Tensor const& x, at::Tensor const& weight, std::optional<
   return detail::summing_affine::apply(x, weight, bias, is_out_by_in);
 }
 
-/// Rows of the weight by a row of numbers. In a stage only the gradients of these rows are added to the sum; see affine.
+/// Rows of the weight by their numbers, of any shape. In a stage only the gradients of these rows are added to the sum; see affine.
 inline auto embedding(at::Tensor const& weight, at::Tensor const& ids) -> at::Tensor {
-  return detail::summing_embedding::apply(weight, ids);
+  auto sizes = ids.sizes().vec();
+  sizes.push_back(weight.size(1));
+  return detail::summing_embedding::apply(weight, ids.reshape({-1}).to(at::kLong)).view(sizes);
 }
 
 }  // namespace pipewright::inline v0::libtorch
