@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Question: what do my model's layers cost? Measures those of a GPT-2 on this machine and writes a profile for schedule_planner.
 // Exit code 0: done; 2: it cannot be done, and why.
-#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -19,23 +18,12 @@
 #include "schedule_planner/profile_file.hpp"
 #include "tool/answer.hpp"
 #include "tool/files.hpp"
+#include "train_gpt2/repeated_tokens.hpp"
 #include "train_gpt2/request.hpp"
 
 namespace {
 
 namespace pw = pipewright;
-
-/// One micro-batch, of the same tokens again and again: what they are costs nothing.
-struct tokens {
-  pw::gpt2::batch_shape of;
-  int vocabulary;
-  void input(int, pw::gpt2::token_batch& to) const {
-    to.batch = of;
-    to.ids.clear();
-    for (int i = 0; i < of.tokens(); ++i) to.ids.push_back(static_cast<std::int32_t>(i * 31LL % vocabulary));
-  }
-  void target(int, pw::gpt2::token_batch& to) const { input(0, to); }
-};
 
 int run(int argc, char** argv) {
   CLI::App app("Measures what the layers of a GPT-2 take and hold on this machine.", "profile_gpt2");
@@ -66,15 +54,9 @@ int run(int argc, char** argv) {
   }
   auto const sizes = trainer::parse_model(model);
   if (length == 0) length = sizes.positions;
-  if (length > sizes.positions)
-    throw pw::error(fmt::format("--length {} is more than the model's {} positions", length, sizes.positions));
-  if (static_cast<std::int64_t>(sequences) * length > 1 << 24)
-    throw pw::error(
-        fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose "
-                    "fewer --sequences or a shorter --length",
-                    sequences, length));
+  trainer::check_micro_batch(sizes, sequences, length);
   trainer::check_writable(output);  // before all is measured
-  tokens const batch{{sequences, length}, sizes.vocabulary};
+  trainer::repeated_tokens const batch{{sequences, length}, sizes.vocabulary};
   if (isatty(STDERR_FILENO) == 1)
     how.progress = [](int done, int all) {
       fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));

@@ -19,6 +19,7 @@
 #include <pipewright/profile/profile_layers.hpp>
 #include <pipewright/stage/balance.hpp>
 
+#include "repeated_tokens.hpp"
 #include "request.hpp"
 
 namespace trainer {
@@ -95,16 +96,7 @@ inline std::vector<int> cut_of(request const& r, int stages) {
 /// Every layer's cost in milliseconds on this machine, at the pace that was asked for: medians of a few micro-batches through
 /// the embedding, a block and the head. `one_block`: the layers of the same model with one block.
 inline layer_costs measured_costs_of(request const& r, auto one_block) {
-  struct tokens {
-    gpt2::batch_shape of;
-    int vocabulary;
-    void input(int, gpt2::token_batch& to) const {
-      to.batch = of;
-      to.ids.clear();
-      for (int i = 0; i < of.tokens(); ++i) to.ids.push_back(i * 31 % std::min(256, vocabulary));
-    }
-    void target(int, gpt2::token_batch& to) const { input(0, to); }
-  } const batch{{r.sequences, r.sequence_length()}, r.model.vocabulary};
+  repeated_tokens const batch{{r.sequences, r.sequence_length()}, r.model.vocabulary};
   auto const found =
       pw::profile_layers(pw::balance(std::move(one_block), {1, 1, 1}), batch, r.sequences, pw::sgd{.rate = 0},
                          {.warm_up = 1, .micro_batches = 5, .seed = r.seed, .counts_saved = false});

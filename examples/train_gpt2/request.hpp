@@ -126,6 +126,20 @@ inline void parse_balance(request& r) {
   }
 }
 
+/// Throws where a model is none, or does not take a micro-batch of so many sequences of so many tokens.
+inline void check_micro_batch(gpt2::configuration const& model, int sequences, int length) {
+  gpt2::check(model);
+  if (length > model.positions)
+    throw pw::error(fmt::format(
+        "sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions",
+        length, model.positions));
+  if (static_cast<std::int64_t>(sequences) * length > 1 << 24)
+    throw pw::error(
+        fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer "
+                    "--sequences or a shorter --length",
+                    sequences, length));
+}
+
 /// Throws before anything has run where a file could not be written at the end.
 inline void check_writable(std::string const& file) {
   namespace fs = std::filesystem;
@@ -181,18 +195,9 @@ inline void check_saving(request const& r) {
 
 /// Throws where numbers make no training. Shapes of schedules and cuts are judged by the plan and the cut.
 inline void check(request const& r) {
-  gpt2::check(r.model);
+  check_micro_batch(r.model, r.sequences, r.sequence_length());
   if (r.model.vocabulary < 256 && r.tokenizer.empty() && !r.data.ends_with(".bin"))
     throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
-  if (r.sequence_length() > r.model.positions)
-    throw pw::error(fmt::format(
-        "sequences of {} tokens do not fit the model's {} positions; choose a shorter --length or more positions",
-        r.sequence_length(), r.model.positions));
-  if (static_cast<std::int64_t>(r.sequences) * r.sequence_length() > 1 << 24)
-    throw pw::error(
-        fmt::format("a micro-batch of {} x {} tokens is more than the 16777216 that are held at once; choose fewer "
-                    "--sequences or a shorter --length",
-                    r.sequences, r.sequence_length()));
   if (r.device != "cpu" && r.backend != "libtorch")
     throw pw::error(fmt::format("--device {} is for torch's modules; add --backend libtorch", r.device));
   check_documents(r);

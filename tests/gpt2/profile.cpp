@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/held_bytes.hpp>
 
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/partition/rank_memory.hpp>
@@ -11,7 +12,6 @@
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/profile/profile_layers.hpp>
 #include <pipewright/stage/balance.hpp>
-#include <pipewright/transport/in_process.hpp>
 
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
@@ -31,28 +31,11 @@ template<pw::recompute_mode Mode> void compare(pw::model_profile const& profile,
   CAPTURE(shape.ranks);
   auto const plan = pw::make_plan(schedule, shape, {.recompute = Mode});
   auto const predicted = pw::memory_of_ranks(plan, profile, cut);
-  std::vector<pw::pipeline_bytes> held(static_cast<std::size_t>(shape.ranks));
-  pw::in_process::run(shape.ranks, [&](auto& here) {
-    auto const set = [&] {
-      if constexpr (Mode == pw::recompute_mode::never) return pw::balance(gpt2::model(sizes), cut);
-      else return pw::recompute_each<Mode>(pw::balance(gpt2::model(sizes), cut));
-    }();
-    auto training = pw::pipeline(plan, set, here, pw::adam{.rate = 1e-3});
-    for (int step = 0; step < 6; ++step) training.step(tokens{});
-    training.drain();
-    held[static_cast<std::size_t>(here.rank())] = training.bytes();
-  });
-  for (std::size_t r = 0; r < held.size(); ++r) {
-    CAPTURE(r);
-    CHECK(predicted[r].weights == static_cast<double>(held[r].weights));
-    CHECK(predicted[r].gradients == static_cast<double>(held[r].gradients));
-    CHECK(predicted[r].optimizer == static_cast<double>(held[r].optimizer));
-    // But for the shapes, of 8 bytes, of the gradients between a stage's layers, which are empty where backward has no halves:
-    // at most 7 of them for each of at most 5 micro-batches.
-    CHECK(static_cast<double>(held[r].activations) >= predicted[r].activations);
-    CHECK(static_cast<double>(held[r].activations) <= predicted[r].activations + 8 * 7 * 5);
-    CHECK(predicted[r].boundaries == static_cast<double>(held[r].inputs + held[r].targets + held[r].boundaries));
-  }
+  auto const held =
+      support::held_bytes<Mode>(plan, pw::balance(gpt2::model(sizes), cut), tokens{}, pw::adam{.rate = 1e-3});
+  // Uncounted are the shapes, of 8 bytes, of the gradients between a stage's layers, which are empty where backward has no
+  // halves: at most 7 of them for each of at most 5 micro-batches.
+  support::check_held(predicted, held, 8 * 7 * 5);
 }
 
 }  // namespace

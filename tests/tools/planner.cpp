@@ -154,7 +154,9 @@ TEST_CASE("a model is profiled, planned for and trained") {
   CHECK(json::parse(support::run_tool("profile_gpt2", model + " --rounds 1").out).at("samples") == 4);
   CHECK(support::run_tool("profile_gpt2", "--help").code == 0);
   for (auto const& [words, why] :
-       {std::pair("--length 17 " + model, "--length 17 is more than the model's 16 positions"),
+       {std::pair("--length 17 " + model, "sequences of 17 tokens do not fit the model's 16 positions"),
+        std::pair(std::string("--model heads=4,width=6"), "heads"),
+        std::pair(std::string("--sequences 4096 --model positions=1048576,width=4,heads=1"), "held at once"),
         std::pair(std::string("--rounds 0"), "--rounds"), std::pair(std::string("--model huge"), "huge"),
         std::pair("-o /nonexistent/x.json --rounds 1 " + model, "/nonexistent/x.json")}) {
     auto const refused = support::run_tool("profile_gpt2", words);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/held_bytes.hpp>
 
 #include <pipewright/partition/rank_memory.hpp>
 #include <pipewright/pipewright.hpp>
@@ -111,25 +112,7 @@ template<pw::recompute_mode Mode> void compare(std::string const& schedule, pw::
   int const stages = pw::plan_view(plan).stages();
   auto const predicted =
       pw::memory_of_ranks(plan, profile_of(stages), std::vector<int>(static_cast<std::size_t>(stages), 1));
-  std::vector<pw::pipeline_bytes> held(static_cast<std::size_t>(shape.ranks));
-  pw::in_process::run(shape.ranks, [&](auto& here) {
-    auto const set = [&] {
-      if constexpr (Mode == pw::recompute_mode::never) return sized_model{stages};
-      else return pw::recompute_each<Mode>(sized_model{stages});
-    }();
-    auto training = pw::pipeline(plan, set, here, pw::sgd{.rate = 0});
-    for (int step = 0; step < 6; ++step) training.step(batch{});
-    training.drain();
-    held[static_cast<std::size_t>(here.rank())] = training.bytes();
-  });
-  for (std::size_t r = 0; r < held.size(); ++r) {
-    CAPTURE(r);
-    CHECK(predicted[r].weights == static_cast<double>(held[r].weights));
-    CHECK(predicted[r].gradients == static_cast<double>(held[r].gradients));
-    CHECK(predicted[r].optimizer == static_cast<double>(held[r].optimizer));
-    CHECK(predicted[r].activations == static_cast<double>(held[r].activations));
-    CHECK(predicted[r].boundaries == static_cast<double>(held[r].inputs + held[r].targets + held[r].boundaries));
-  }
+  support::check_held(predicted, support::held_bytes<Mode>(plan, sized_model{stages}, batch{}, pw::sgd{.rate = 0}));
 }
 
 }  // namespace

@@ -174,6 +174,20 @@ TEST_CASE("values that follow their frames are asked for while their owner compu
   CHECK(ranks.received[2] == std::vector(1000, 0.5));
 }
 
+TEST_CASE("two frames are asked for at once, whatever the sizes before them") {
+  two_ranks ranks;
+  std::vector<std::vector<double>> values;  // 1000 do not fit into a frame, 100 not into the first
+  for (std::size_t const size : {1, 1000, 1000, 1, 100, 100, 1000, 100, 1, 1}) values.emplace_back(size, 0.25);
+  ranks.sent = values;
+  ranks.received.resize(values.size());
+  std::vector<pw::ticket> posted;
+  for (std::size_t i = 0; i < values.size(); ++i) posted.push_back(ranks.post(i));
+  CHECK(ranks.between.asked(0, 1, frames_tag) == 1 + 2);
+  for (std::size_t i = 0; i < values.size(); ++i) ranks.send(i);
+  for (pw::ticket const each : posted) ranks.receiver.wait(each);
+  CHECK(ranks.received == values);
+}
+
 TEST_CASE("a fault that is met behind the owner's back says where its rank is, and stops the others") {
   two_ranks ranks;
   ranks.receiver.locate([] { return "rank 1, stage 1, micro-batch 0, action 1WAIT_F0"; });
