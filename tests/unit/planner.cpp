@@ -211,14 +211,16 @@ TEST_CASE("with one stage a rank no cut has a cheaper dearest rank, and one is f
       CAPTURE(c.schedule);
       auto const plan = plan_of(c);
       auto const of = pw::scaled(d.profile, c.samples);
-      auto const dearest = [&](std::vector<int> const& sizes) {  // a rank's work, or a transfer at its ends
+      // A rank's work for a micro-batch, with its share of an update, or a transfer at its ends.
+      int const per_update = c.schedule.starts_with("1f1b") ? 1 : c.facts.micro_batches;
+      auto const dearest = [&](std::vector<int> const& sizes) {
         double most = 0;
         std::size_t layer = 0;
         for (std::size_t s = 0; s < sizes.size(); ++s) {
           double work = 0;
           for (int i = 0; i < sizes[s]; ++i, ++layer)
-            work +=
-                of.layers[layer].work() + (c.recompute == pw::recompute_mode::always ? of.layers[layer].recompute : 0);
+            work += of.layers[layer].work() + of.layers[layer].update / per_update +
+                    (c.recompute == pw::recompute_mode::always ? of.layers[layer].recompute : 0);
           most = std::max(most, work * d.on.pace_of(static_cast<int>(s)));
           if (layer < of.layers.size()) most = std::max(most, of.layers[layer - 1].output / d.on.bandwidth);
         }
