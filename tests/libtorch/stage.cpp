@@ -248,8 +248,18 @@ TEST_CASE("the same operations take what torch's take: numbers of any shape and 
   auto const weight = *numbers({5, 3});
   auto const ids = torch::tensor({{1, 4}, {4, 0}}, torch::kInt);
   CHECK(torch::equal(lt::embedding(weight, ids), torch::embedding(weight, ids)));
-  auto const x = *numbers({4, 3});
-  CHECK(torch::equal(lt::affine(x, weight, at::Tensor(), true), torch::linear(x, weight)));
+  for (std::vector<std::int64_t> const& sizes : {std::vector<std::int64_t>{3}, {4, 3}, {2, 4, 3}}) {
+    at::Tensor const x = numbers(sizes)->requires_grad_(), w = weight.clone().requires_grad_(),
+                     b = numbers({5})->requires_grad_();
+    CHECK(torch::equal(lt::affine(x, w, at::Tensor(), true), torch::linear(x, w)));
+    at::Tensor const ours = lt::affine(x, w, b, true), torchs = torch::linear(x, w, b);
+    CHECK(ours.sizes() == torchs.sizes());
+    CHECK(torch::allclose(ours, torchs));
+    at::Tensor const dy = torch::arange(ours.numel(), torch::kDouble).view(ours.sizes());
+    auto const found = torch::autograd::grad({ours}, {x, w, b}, {dy});
+    auto const expected = torch::autograd::grad({torchs}, {x, w, b}, {dy});
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(torch::allclose(found[i], expected[i]));
+  }
 }
 
 TEST_CASE("a receive is not made into what a graph may read") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -9,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
@@ -60,11 +63,38 @@ struct layer_norm : affine {
 /// Hugging Face's Conv1D: y = x w + b, w is in x out.
 struct conv_1d : affine {
   conv_1d(int in, int out) : affine("Conv1D", {in, out}, out) {}
-  auto forward(at::Tensor const& x) const -> at::Tensor {
-    auto const rows = x.reshape({-1, x.size(-1)});
-    auto sizes = x.sizes().vec();
-    sizes.back() = weight.size(1);
-    return libtorch::affine(rows, weight, bias).view(sizes);
+  auto forward(at::Tensor const& x) const -> at::Tensor { return libtorch::affine(x, weight, bias); }
+};
+
+/// Queries, keys and values out of their common product, sequences x heads x length x extent of a head each: one node of the
+/// graph instead of five, and backward puts the three gradients beside one another once.
+struct apart : torch::autograd::Function<apart> {
+  static auto forward(torch::autograd::AutogradContext*, at::Tensor const& x, std::int64_t heads)
+      -> torch::autograd::variable_list {
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    return x.view({x.size(0), x.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4}).unbind();
+  }
+  static auto backward(torch::autograd::AutogradContext*, torch::autograd::variable_list const& gradients)
+      -> torch::autograd::variable_list {
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    auto const& dq = gradients[0];
+    std::array const parts{dq.transpose(1, 2), gradients[1].transpose(1, 2), gradients[2].transpose(1, 2)};
+    return {at::stack(parts, 2).view({dq.size(0), dq.size(2), -1}), {}};
+  }
+};
+
+/// The heads' results beside one another, sequences x length x width.
+struct together : torch::autograd::Function<together> {
+  static auto forward(torch::autograd::AutogradContext* graph, at::Tensor const& x) -> at::Tensor {
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    graph->saved_data["heads"] = x.size(1);
+    return x.transpose(1, 2).reshape({x.size(0), x.size(2), -1});
+  }
+  static auto backward(torch::autograd::AutogradContext* graph, torch::autograd::variable_list const& gradients)
+      -> torch::autograd::variable_list {
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    auto const& dy = gradients[0];
+    return {dy.reshape({dy.size(0), dy.size(1), graph->saved_data.at("heads").toInt(), -1}).transpose(1, 2)};
   }
 };
 
@@ -80,9 +110,8 @@ struct attention : torch::nn::Module {
 
   /// x is sequences x length x width. Without dropout torch's fused attention; with it the probabilities are made.
   auto forward(at::Tensor const& x) const -> at::Tensor {
-    auto const sequences = x.size(0), length = x.size(1);
-    auto const parts =
-        c_attn->forward(x).view({sequences, length, 3, sizes.heads, -1}).permute({2, 0, 3, 1, 4}).unbind();
+    auto const length = x.size(1);
+    auto const parts = apart::apply(c_attn->forward(x), sizes.heads);
     auto const &q = parts[0], &k = parts[1], &v = parts[2];
     at::Tensor attended;
     if (sizes.attention_dropout > 0 && is_training()) {
@@ -94,7 +123,7 @@ struct attention : torch::nn::Module {
     } else {
       attended = torch::scaled_dot_product_attention(q, k, v, {}, 0.0, true);
     }
-    return c_proj->forward(attended.transpose(1, 2).reshape({sequences, length, sizes.width}));
+    return c_proj->forward(together::apply(attended));
   }
 };
 

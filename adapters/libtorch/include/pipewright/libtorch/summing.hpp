@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <pipewright/libtorch/random.hpp>
@@ -16,40 +18,52 @@ namespace detail {
 
 /// Where a stage's backward adds up this parameter's gradient, if it may be added to there; else undefined. A graph that was
 /// made outside of a stage leaves that to torch.
-inline auto sum_of(torch::autograd::AutogradContext const& graph, at::Tensor const& parameter) -> at::Tensor {
-  return graph.saved_data.at("of_a_stage").toBool() && parameter.is_leaf() ? parameter.grad() : at::Tensor();
+inline auto sum_of(bool of_a_stage, at::Tensor const& parameter) -> at::Tensor {
+  return of_a_stage && parameter.is_leaf() ? parameter.grad() : at::Tensor();
 }
-inline void note_stage(torch::autograd::AutogradContext& graph) {
-  graph.saved_data["of_a_stage"] = current_context() != nullptr;
-}
+inline bool is_in_a_stage() { return current_context() != nullptr; }
 
 struct summing_affine : torch::autograd::Function<summing_affine> {
+  static constexpr std::int64_t out_by_in = 1, of_a_stage = 2;
+
   static auto forward(torch::autograd::AutogradContext* graph, at::Tensor const& x, at::Tensor const& weight,
                       std::optional<at::Tensor> const& bias, bool is_out_by_in) -> at::Tensor {
-    graph->save_for_backward({x, weight});
-    graph->saved_data["is_out_by_in"] = is_out_by_in;
-    bool const has_bias = bias && bias->defined();
-    graph->saved_data["has_bias"] = has_bias;
-    note_stage(*graph);
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    graph->saved_data["facts"] = is_out_by_in * out_by_in + is_in_a_stage() * of_a_stage;
+    graph->save_for_backward({x, weight, bias.value_or(at::Tensor())});
     auto const w = is_out_by_in ? weight.t() : weight;
-    return has_bias ? at::addmm(*bias, x, w) : at::mm(x, w);
+    auto const rows = rows_of(x);
+    auto y = bias ? at::addmm(*bias, rows, w) : at::mm(rows, w);
+    if (x.dim() == 2) return y;
+    auto sizes = x.sizes().vec();
+    sizes.back() = w.size(1);
+    return y.view(sizes);
   }
   static auto backward(torch::autograd::AutogradContext* graph, torch::autograd::variable_list const& gradients)
       -> torch::autograd::variable_list {
+    at::AutoDispatchBelowADInplaceOrView const without_graph;
+    auto const facts = graph->saved_data.at("facts").toInt();
     auto const saved = graph->get_saved_variables();
-    auto const &x = saved[0], &weight = saved[1], &dy = gradients[0];
-    bool const is_out_by_in = graph->saved_data.at("is_out_by_in").toBool();
+    auto const &x = saved[0], &weight = saved[1], &bias = saved[2];
+    auto const dy = rows_of(gradients[0]);
     at::Tensor dx, dw, db;
-    if (graph->needs_input_grad(0)) dx = at::mm(dy, is_out_by_in ? weight : weight.t());
+    if (graph->needs_input_grad(0)) dx = at::mm(dy, facts & out_by_in ? weight : weight.t()).view(x.sizes());
     if (graph->needs_input_grad(1)) {
-      auto const left = is_out_by_in ? dy.t() : x.t();
-      auto const& right = is_out_by_in ? x : dy;
-      if (auto sum = sum_of(*graph, weight); sum.defined()) sum.addmm_(left, right);
+      auto const rows = rows_of(x);
+      auto const left = facts & out_by_in ? dy.t() : rows.t();
+      auto const& right = facts & out_by_in ? rows : dy;
+      if (auto sum = sum_of(facts & of_a_stage, weight); sum.defined()) sum.addmm_(left, right);
       else dw = at::mm(left, right);
     }
-    if (graph->saved_data.at("has_bias").toBool() && graph->needs_input_grad(2)) db = dy.sum(0);
+    if (bias.defined() && graph->needs_input_grad(2)) {
+      db = dy.sum(0);
+      if (auto sum = sum_of(facts & of_a_stage, bias); sum.defined()) sum.add_(std::exchange(db, {}));
+    }
     return {dx, dw, db, {}};
   }
+
+ private:
+  static auto rows_of(at::Tensor const& x) -> at::Tensor { return x.dim() == 2 ? x : x.reshape({-1, x.size(-1)}); }
 };
 
 struct summing_embedding : torch::autograd::Function<summing_embedding> {
@@ -64,14 +78,14 @@ struct summing_embedding : torch::autograd::Function<summing_embedding> {
   static auto forward(torch::autograd::AutogradContext* graph, at::Tensor const& weight, at::Tensor const& ids)
       -> at::Tensor {
     graph->save_for_backward({weight, ids});
-    note_stage(*graph);
+    graph->saved_data["of_a_stage"] = is_in_a_stage();
     return at::embedding(weight, ids);
   }
   static auto backward(torch::autograd::AutogradContext* graph, torch::autograd::variable_list const& gradients)
       -> torch::autograd::variable_list {
     auto const saved = graph->get_saved_variables();
     auto const &weight = saved[0], &ids = saved[1], &dy = gradients[0];
-    auto const sum = sum_of(*graph, weight);
+    auto const sum = sum_of(graph->saved_data.at("of_a_stage").toBool(), weight);
     bool const is_here = sum.defined() && sum.is_cpu();  // elsewhere torch knows how to add rows up in a fixed order
     if (is_here && sum.scalar_type() == at::kFloat) add_rows<float>(dy, ids, sum);
     else if (is_here && sum.scalar_type() == at::kDouble) add_rows<double>(dy, ids, sum);
@@ -82,13 +96,13 @@ struct summing_embedding : torch::autograd::Function<summing_embedding> {
 
 }  // namespace detail
 
-/// x w + bias, rows by in times in by out; `is_out_by_in`: the weight is stored as torch::linear has it. There may be no bias. In
+/// x w + bias, over x's last extent; `is_out_by_in`: the weight is stored as torch::linear has it. There may be no bias. In
 /// a stage the weight's gradient is added to the sum over micro-batches by the product itself, which saves two passes over
 /// the weight and its memory. Use a weight at one place only: else both halves of a backward that is split add up in
 /// another order than one backward.
 inline auto affine(at::Tensor const& x, at::Tensor const& weight, std::optional<at::Tensor> const& bias,
                    bool is_out_by_in = false) -> at::Tensor {
-  return detail::summing_affine::apply(x, weight, bias, is_out_by_in);
+  return detail::summing_affine::apply(x, weight, bias && bias->defined() ? bias : std::nullopt, is_out_by_in);
 }
 
 /// Rows of the weight by their numbers, of any shape. In a stage only the gradients of these rows are added to the sum; see affine.
