@@ -51,11 +51,13 @@ struct module_options {
 namespace detail {
 
 /// A tensor's dtype and extents for sentences: Float [2, 3].
-inline std::string described(at::Tensor const& t) {
-  if (!t.defined()) return "nothing";
-  std::string text = std::string(c10::toString(t.scalar_type())) + " [";
-  for (std::int64_t i = 0; i < t.dim(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(t.size(i));
+inline std::string described(at::ScalarType dtype, at::IntArrayRef sizes) {
+  std::string text = std::string(c10::toString(dtype)) + " [";
+  for (std::size_t i = 0; i < sizes.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(sizes[i]);
   return text + "]";
+}
+inline std::string described(at::Tensor const& t) {
+  return t.defined() ? described(t.scalar_type(), t.sizes()) : "nothing";
 }
 inline std::string described(expected_tensor const& e) {
   std::string text = e.dtype ? c10::toString(*e.dtype) : "any dtype";
@@ -74,10 +76,10 @@ inline bool is_as_expected(at::Tensor const& t, expected_tensor const& e) {
   return true;
 }
 
-/// A graph from forward to backward, or to the end of its second half.
+/// A graph from forward to backward, or to the end of its second half. What forward gave is not kept, unless the graph needs it.
 struct module_run {
   std::vector<at::Tensor> inputs;   ///< what the module was given, in order
-  std::vector<at::Tensor> outputs;  ///< what it gave, with the graph
+  std::vector<graph_root> outputs;  ///< where the graph of each thing that it gave begins
   split_graph split;
 
   /// At their first use. Whatever they held.
@@ -188,9 +190,10 @@ class module_runner {
       auto const from = roots(of, gradients);
       auto const inputs = learning(of.inputs);
       std::vector<at::Tensor> found(inputs.size());
-      if (auto const wanted = joined(inputs, parameters()); !from.outputs.empty() && !wanted.empty()) {
+      if (auto const wanted = joined(inputs, parameters()); !from.edges.empty() && !wanted.empty()) {
         accumulation const into(*this, sum);
-        torch::autograd::backward(from.outputs, from.gradients, false, false, wanted);
+        torch::autograd::Engine::get_default_engine().execute(from.edges, from.gradients, false, false, true,
+                                                              edges_of(wanted));
         for (std::size_t i = 0; i < inputs.size(); ++i) found[i] = std::exchange(inputs[i].mutable_grad(), {});
         into.finish();
       }
@@ -208,7 +211,7 @@ class module_runner {
       install(weights);
       auto const from = roots(of, gradients);
       std::vector<at::Tensor> found(inputs.size());
-      if (!from.outputs.empty()) found = of.split.backward_input(from.outputs, from.gradients, inputs, parameters());
+      if (!from.edges.empty()) found = of.split.backward_input(from.edges, from.gradients, inputs, parameters());
       auto result = spread(of.inputs, std::move(found));
       of.clear();
       return result;
@@ -290,7 +293,8 @@ class module_runner {
   }
 
   struct rooted {
-    std::vector<at::Tensor> outputs, gradients;
+    torch::autograd::edge_list edges;
+    std::vector<at::Tensor> gradients;
   };
   /// The outputs that have a graph, with their gradients.
   static rooted roots(module_run const& of, std::vector<at::Tensor> const& gradients) {
@@ -299,12 +303,13 @@ class module_runner {
                   std::to_string(of.outputs.size()) + " output tensors; run it once after each forward");
     rooted from;
     for (std::size_t i = 0; i < gradients.size(); ++i) {
-      at::Tensor const &y = of.outputs[i], &dy = gradients[i];
-      if (!y.defined() || !y.requires_grad() || !dy.defined()) continue;
-      if (dy.sizes() != y.sizes() || dy.scalar_type() != y.scalar_type())
+      graph_root const& y = of.outputs[i];
+      at::Tensor const& dy = gradients[i];
+      if (!y.edge.is_valid() || !dy.defined()) continue;
+      if (dy.sizes() != y.sizes || dy.scalar_type() != y.dtype)
         throw error("the gradient of output tensor " + std::to_string(i) + " is " + described(dy) +
-                    ", but the output is " + described(y) + "; check what the stage after gives");
-      from.outputs.push_back(y);
+                    ", but the output is " + described(y.dtype, y.sizes) + "; check what the stage after gives");
+      from.edges.push_back(y.edge);
       from.gradients.push_back(dy);
     }
     return from;

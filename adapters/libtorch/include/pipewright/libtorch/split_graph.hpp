@@ -3,12 +3,14 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/core/Tensor.h>
+#include <c10/util/DimVector.h>
 #include <torch/csrc/autograd/edge.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
@@ -17,6 +19,31 @@
 #include <torch/csrc/autograd/variable.h>
 
 namespace pipewright::inline v0::libtorch::detail {
+
+/// Where the graph of something that forward gave begins. That itself may be sent, and gone.
+struct graph_root {
+  torch::autograd::Edge edge;  ///< none where it has no graph
+  at::ScalarType dtype = at::ScalarType::Undefined;
+  c10::DimVector sizes;
+  std::optional<at::Device> device;
+
+  graph_root() = default;
+  explicit graph_root(at::Tensor const& output) {
+    if (!output.defined() || !output.requires_grad()) return;
+    edge = torch::autograd::impl::gradient_edge(output);
+    dtype = output.scalar_type();
+    sizes.assign(output.sizes().begin(), output.sizes().end());
+    device = output.device();
+  }
+};
+
+/// The ends of a graph that are these leaves.
+inline auto edges_of(std::vector<at::Tensor> const& leaves) -> torch::autograd::edge_list {
+  torch::autograd::edge_list edges;
+  edges.reserve(leaves.size());
+  for (at::Tensor const& each : leaves) edges.emplace_back(torch::autograd::impl::grad_accumulator(each), 0);
+  return edges;
+}
 
 /// What backward's first half leaves for the second: for every parameter the node of the graph at which its way leaves the
 /// way from the outputs to the inputs, with the gradients that came there. (The idea of torch.distributed.pipelining's split,
@@ -27,14 +54,14 @@ class split_graph {
   using tensors = std::vector<at::Tensor>;
 
  public:
-  /// The first half: the gradients of `leaves`. `outputs` and `parameters` require a gradient; both halves together give what
+  /// The first half: the gradients of `leaves`, from those of what the graph's roots gave. `parameters` require a gradient; both halves together give what
   /// one backward gives, bit for bit. A parameter that is used at several places of the way is finished here, since only
   /// one run adds its gradients up in backward's order; so is one that is on no way from the leaves.
-  tensors backward_input(tensors const& outputs, tensors const& gradients, tensors const& leaves,
+  tensors backward_input(torch::autograd::edge_list const& roots, tensors const& gradients, tensors const& leaves,
                          tensors const& parameters) {
     groups_.clear();
     finished_.clear();
-    look_at(outputs);
+    look_at(roots);
     auto const way = above(nodes_of(leaves), {});
     std::unordered_map<node*, std::size_t> group_of;
     tensors wanted = leaves;
@@ -57,7 +84,8 @@ class split_graph {
       }
     }
     for (group const& each : groups_) each.at->add_pre_hook(std::make_unique<capture>(each.gradients));
-    auto found = torch::autograd::grad(outputs, wanted, gradients, true, false, true);
+    auto found =
+        torch::autograd::Engine::get_default_engine().execute(roots, gradients, true, false, false, edges_of(wanted));
     for (std::size_t i = 0; i < wanted_parameters.size(); ++i)
       finished_.emplace_back(wanted_parameters[i], std::move(found[leaves.size() + i]));
     found.resize(leaves.size());
@@ -111,14 +139,14 @@ class split_graph {
   using set = std::unordered_set<node*>;
 
   /// Finds every node's users.
-  void look_at(tensors const& outputs) {
+  void look_at(torch::autograd::edge_list const& roots) {
     above_.clear();
     kept_.clear();
     std::vector<node*> open;
     auto const meet = [&](node_pointer const& each) {
       if (kept_.try_emplace(each.get(), each).second) open.push_back(each.get());
     };
-    for (at::Tensor const& each : outputs) meet(torch::autograd::impl::gradient_edge(each).function);
+    for (auto const& each : roots) meet(each.function);
     while (!open.empty()) {
       node* const user = open.back();
       open.pop_back();

@@ -146,7 +146,7 @@ template<class Input = tensor, class Output = Input> class stage : public detail
     auto const& in = this->open(context, x, keep);
     auto const out = this->runner_.forward(context, w, [&] { return run_(context, in); });
     y = detail::rebuilt<Output>(out, [&](at::Tensor const& each) {
-      keep.outputs.push_back(each);
+      keep.outputs.emplace_back(each);
       return tensor(each);
     });
     if (!context.training) keep.clear();
@@ -198,7 +198,7 @@ template<class Input = tensor, class Target = tensor> class loss_stage : public 
     auto const out = this->runner_.forward(context, w, [&] { return run_(context, in, goal); });
     if (out.value.numel() != 1)
       throw error("the loss is " + detail::described(out.value) + ", and must be one number; take its mean or its sum");
-    if (context.training) keep.outputs.push_back(out.value);
+    if (context.training) keep.outputs.emplace_back(out.value);
     return {.value = out.value.template item<double>(), .weight = out.weight};
   }
   void backward(auto&, weights const& w, saved& keep, input_gradient& dx, gradients& g) {
@@ -222,7 +222,9 @@ template<class Input = tensor, class Target = tensor> class loss_stage : public 
   /// The gradient of the loss by itself, scaled.
   std::vector<at::Tensor> unit(saved const& keep) const {
     if (keep.outputs.empty()) return {};
-    return {torch::full_like(keep.outputs[0], this->runner_.scale(), {}, at::MemoryFormat::Preserve).detach()};
+    auto const& loss = keep.outputs[0];
+    if (!loss.edge.is_valid()) return {at::Tensor()};
+    return {torch::full(loss.sizes, this->runner_.scale(), at::TensorOptions(loss.dtype).device(*loss.device))};
   }
 
   std::function<weighted_loss(stage_context const&, module_form<Input> const&, module_form<Target> const&)> run_;
