@@ -10,15 +10,14 @@
 #include <unistd.h>
 
 #include <pipewright/gpt2/model.hpp>
-#include <pipewright/pipeline/optimizer.hpp>
 #include <pipewright/profile/profile_layers.hpp>
-#include <pipewright/stage/balance.hpp>
 #include <pipewright/trace/write_file.hpp>
 
 #include "schedule_planner/profile_file.hpp"
 #include "tool/answer.hpp"
 #include "tool/files.hpp"
-#include "train_gpt2/repeated_tokens.hpp"
+#include "train_gpt2/layer_profile.hpp"
+#include "train_gpt2/libtorch_half.hpp"
 #include "train_gpt2/request.hpp"
 
 namespace {
@@ -29,12 +28,14 @@ int run(int argc, char** argv) {
   CLI::App app("Measures what the layers of a GPT-2 take and hold on this machine.", "profile_gpt2");
   app.footer(
       "Example: profile_gpt2 --model small --sequences 4 -o small.json; schedule_planner small.json --devices 2");
-  std::string model = "small", output = "-", optimizer = "adam";
+  std::string model = "small", backend = "host", output = "-", optimizer = "adam";
   int sequences = 4, length = 0;
   pw::profile_options how;
   app.option_defaults()->always_capture_default();
   app.add_option("--model", model,
                  "tiny, small, medium, gpt2, or sizes: layers=8,width=64,heads=4,positions=64,vocabulary=256");
+  app.add_option("--backend", backend, "Whose layers: our own on the processor, or LibTorch's modules")
+      ->check(CLI::IsMember({"host", "libtorch"}));
   app.add_option("--sequences", sequences, "Sequences of a micro-batch")->check(CLI::Range(1, 4096));
   app.add_option("--length", length, "Tokens of a sequence; without it as many as the model has positions")
       ->check(CLI::Range(1, 1 << 20));
@@ -56,23 +57,23 @@ int run(int argc, char** argv) {
   if (length == 0) length = sizes.positions;
   trainer::check_micro_batch(sizes, sequences, length);
   trainer::check_writable(output);  // before all is measured
-  trainer::repeated_tokens const batch{{sequences, length}, sizes.vocabulary};
   if (isatty(STDERR_FILENO) == 1)
     how.progress = [](int done, int all) {
       fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));
     };
-  int const count = pw::gpt2::layer_count(sizes);
-  auto const layers = pw::balance(pw::gpt2::model(sizes), std::vector<int>(static_cast<std::size_t>(count), 1));
-  auto found = optimizer == "adam" ? pw::profile_layers(layers, batch, sequences, pw::adam{.rate = 1e-4}, how)
-                                   : pw::profile_layers(layers, batch, sequences, pw::sgd{.rate = 1e-4}, how);
+  trainer::profile_request const request{sizes, sequences, length, optimizer == "adam", how};
+  auto found = backend == "libtorch" ? trainer::load_libtorch_half("--backend libtorch").profile(request)
+                                     : trainer::profile_of(pw::gpt2::model(sizes), request);
+  int const count = found.profile.count();
   for (int i = 0; i < count; ++i)
     found.profile.layers[static_cast<std::size_t>(i)].name = i == 0           ? "embedding"
                                                              : i + 1 == count ? "head"
                                                                               : fmt::format("block {}", i - 1);
-  auto const text = planner::written({.model = fmt::format("GPT-2 of {} blocks, width {}, {} sequences of {} tokens",
-                                                           sizes.layers, sizes.width, sequences, length),
-                                      .profile = std::move(found.profile),
-                                      .spread = std::move(found.spread)});
+  auto const text =
+      planner::written({.model = fmt::format("GPT-2 of {} blocks, width {}, {} sequences of {} tokens, {}",
+                                             sizes.layers, sizes.width, sequences, length, backend),
+                        .profile = std::move(found.profile),
+                        .spread = std::move(found.spread)});
   if (output == "-") tool::print(text);
   else pw::write_file(output, [&](auto&& append) { append(text); });
   tool::finish_printing();

@@ -43,7 +43,8 @@ inline std::string memory_chart(std::vector<pw::plan_candidate const*> const& be
                                   {"gradients", "#55a868", &pw::rank_memory::gradients},
                                   {"optimizer", "#8172b2", &pw::rank_memory::optimizer},
                                   {"activations", "#dd8452", &pw::rank_memory::activations},
-                                  {"boundaries", "#937860", &pw::rank_memory::boundaries}};
+                                  {"boundaries", "#937860", &pw::rank_memory::boundaries},
+                                  {"workspace", "#c9b8a8", &pw::rank_memory::workspace}};
   double most = std::isfinite(a.on.memory) ? a.on.memory : 0;
   for (auto const* c : best) most = std::max(most, c->most_memory());
   constexpr double left = 90, top = 64, height = 260, bar = 26, gap = 6, between = 40;

@@ -5,6 +5,7 @@
 //     "model": "what was measured, for people",
 //     "samples": 2,                                          of the micro-batch that was measured
 //     "input_bytes": 512, "target_bytes": 512,
+//     "frees_saved": true,                                   once backward is done; false where it is not said
 //     "link": {"latency": 5e-06, "bandwidth": 1.2e+10},      seconds, bytes a second; optional
 //     "layers": [
 //       { "name": "embedding", "forward": 0.0001, "backward_input": 0, "backward_weight": 0.0001, "recompute": 0.0001,
@@ -12,7 +13,8 @@
 //         "spread": 0.02,                                    between the quartiles of the times, over the median; optional
 //         "saved_bytes": 4096, "keeps_input": true,          false where it is not said
 //         "output_bytes": 65536, "parameter_bytes": 81920, "gradient_bytes": 81920,
-//         "optimizer_bytes": 163840 }, ... ] }
+//         "optimizer_bytes": 163840,
+//         "workspace_bytes": 8192 }, ... ] }                 of one action at a time, beside all that is held; 0 where it is not said
 #pragma once
 
 #include <cmath>
@@ -120,8 +122,9 @@ inline json parse(std::string const& text, std::string const& name) {
 /// Throws pipewright::error, with the file's name and the place, where the text is no profile.
 inline profile_file read_profile(std::string const& text, std::string const& name) {
   auto const all = detail::parse(text, name);
-  detail::fields const top(all, name,
-                           {"format", "version", "model", "samples", "input_bytes", "target_bytes", "link", "layers"});
+  detail::fields const top(
+      all, name,
+      {"format", "version", "model", "samples", "input_bytes", "target_bytes", "frees_saved", "link", "layers"});
   if (top.text("format") != "pipewright-profile")
     top.fail("is not a profile: its 'format' is not 'pipewright-profile'");
   if (top.number("version") != 1)
@@ -134,6 +137,7 @@ inline profile_file read_profile(std::string const& text, std::string const& nam
   read.profile.samples = static_cast<int>(samples);
   read.profile.input = top.number("input_bytes");
   read.profile.target = top.number("target_bytes");
+  read.profile.frees_saved = top.has("frees_saved") && top.truth("frees_saved");
   if (top.has("link")) {
     detail::fields const link(top.at("link"), name + ": link", {"latency", "bandwidth"});
     read.latency = link.number("latency");
@@ -148,7 +152,7 @@ inline profile_file read_profile(std::string const& text, std::string const& nam
     detail::fields const of(
         layers[i], fmt::format("{}: layer {}", name, i),
         {"name", "forward", "backward_input", "backward_weight", "recompute", "update", "spread", "saved_bytes",
-         "keeps_input", "output_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes"});
+         "keeps_input", "output_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes", "workspace_bytes"});
     read.profile.layers.push_back({.name = of.has("name") ? of.text("name") : "",
                                    .forward = of.number("forward"),
                                    .backward_input = of.number("backward_input"),
@@ -160,6 +164,7 @@ inline profile_file read_profile(std::string const& text, std::string const& nam
                                    .parameters = of.number("parameter_bytes"),
                                    .gradients = of.number("gradient_bytes"),
                                    .optimizer = of.number("optimizer_bytes"),
+                                   .workspace = of.has("workspace_bytes") ? of.number("workspace_bytes") : 0,
                                    .keeps_input = of.has("keeps_input") && of.truth("keeps_input")});
     if (of.has("spread")) {
       read.spread.resize(layers.size());
@@ -183,6 +188,7 @@ inline std::string written(profile_file const& of) {
   all["samples"] = of.profile.samples;
   all["input_bytes"] = of.profile.input;
   all["target_bytes"] = of.profile.target;
+  if (of.profile.frees_saved) all["frees_saved"] = true;
   if (of.latency && of.bandwidth) all["link"] = {{"latency", *of.latency}, {"bandwidth", *of.bandwidth}};
   for (std::size_t i = 0; i < of.profile.layers.size(); ++i) {
     auto const& l = of.profile.layers[i];
@@ -198,6 +204,7 @@ inline std::string written(profile_file const& of) {
                       {"parameter_bytes", l.parameters},
                       {"gradient_bytes", l.gradients},
                       {"optimizer_bytes", l.optimizer},
+                      {"workspace_bytes", l.workspace},
                       {"keeps_input", l.keeps_input}});
     all["layers"].push_back(std::move(layer));
   }

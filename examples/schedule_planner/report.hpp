@@ -210,6 +210,7 @@ inline json json_of(pw::plan_candidate const& c, answer const& a) {
                            {"optimizer", m.optimizer},
                            {"activations", m.activations},
                            {"boundaries", m.boundaries},
+                           {"workspace", m.workspace},
                            {"total", m.total()}});
   return j;
 }

@@ -10,6 +10,7 @@
 
 #include <pipewright/gpt2_libtorch/model.hpp>
 #include <pipewright/libtorch/device.hpp>
+#include <pipewright/libtorch/memory_meter.hpp>
 
 #ifdef TRAINER_HAS_GLOO
 #include "over_gloo.hpp"
@@ -32,6 +33,11 @@ class half final : public libtorch_half {
   layer_costs measured_costs(request const& r) const override {
     at::set_num_threads(1);  // as when it trains
     return measured_costs_of(r, pw::gpt2_libtorch::model(with_one_block(r.model)));
+  }
+
+  pw::measured_profile profile(profile_request const& r) const override {
+    at::set_num_threads(1);
+    return profile_of<pw::libtorch::memory_meter>(pw::gpt2_libtorch::model(r.model), r);
   }
 
   outcome train(processes const& on, request const& r, prospect const& p, data_set const& data, progress_line report,

@@ -14,6 +14,7 @@
 #include <pipewright/error.hpp>
 #include <pipewright/launch/place.hpp>
 
+#include "layer_profile.hpp"
 #include "training.hpp"
 
 namespace trainer {
@@ -29,6 +30,8 @@ class libtorch_half {
   virtual std::unique_ptr<processes> over_gloo(pw::launch::place here) const = 0;
   /// measured_costs and train of the GPT-2 of torch's modules.
   virtual layer_costs measured_costs(request const& r) const = 0;
+  /// profile_of of the same.
+  virtual pw::measured_profile profile(profile_request const& r) const = 0;
   virtual outcome train(processes const& on, request const& r, prospect const& p, data_set const& data,
                         progress_line report, origin const& from) const = 0;
 };

@@ -4,15 +4,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
 #include <laws/stage.hpp>
+#include <support/counting_allocator.hpp>
 #include <support/doctest_with_torch.hpp>
 #include <torch/torch.h>
 
@@ -24,41 +21,6 @@ using namespace test;
 using lt::tensor;
 
 namespace {
-
-/// torch's allocator of the CPU, with a count of the bytes that are out.
-struct counting_allocator final : c10::Allocator {
-  static inline c10::Allocator* const below = c10::GetCPUAllocator();
-  static inline std::mutex mutex;
-  static inline std::unordered_map<void*, std::pair<c10::DataPtr, std::int64_t>> out;
-  static inline std::int64_t bytes = 0, most = 0;
-
-  c10::DataPtr allocate(std::size_t n) override {
-    auto memory = below->allocate(n);
-    void* const at = memory.get();
-    if (at == nullptr) return memory;
-    std::lock_guard const lock(mutex);
-    bytes += static_cast<std::int64_t>(n);
-    most = std::max(most, bytes);
-    out.insert_or_assign(at, std::pair(std::move(memory), static_cast<std::int64_t>(n)));
-    return {at, at, &give_back, c10::Device(c10::DeviceType::CPU)};
-  }
-  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
-  static void give_back(void* at) {
-    std::lock_guard const lock(mutex);
-    if (auto const found = out.extract(at)) bytes -= found.mapped().second;
-    else below->raw_deleter()(at);  // of before we counted
-  }
-  static std::int64_t now() {
-    std::lock_guard const lock(mutex);
-    return bytes;
-  }
-  void copy_data(void* to, void const* from, std::size_t n) const override { default_copy_data(to, from, n); }
-};
-/// For the rest of the process: torch keeps the pointer.
-void count_memory() {
-  static counting_allocator one;
-  c10::SetCPUAllocator(&one, 100);
-}
 
 template<class S> struct held {
   S stage;
@@ -124,7 +86,7 @@ TEST_CASE("the trap that this guards against: torch lets a graph's weights be re
 }
 
 TEST_CASE("between its halves backward holds less than before, and after them nothing") {
-  count_memory();
+  support::count_torchs_memory();
   held h(lt::stage<>(set(
       torch::nn::Sequential(torch::nn::LayerNorm(torch::nn::LayerNormOptions({64})), torch::nn::Linear(64, 256),
                             torch::nn::GELU(), torch::nn::Tanh(), torch::nn::Softmax(-1), torch::nn::Linear(256, 64)),
@@ -133,7 +95,7 @@ TEST_CASE("between its halves backward holds less than before, and after them no
   auto g = pw::make_gradients<lt::stage<>>(h.weights);
   lt::stage<>::saved kept;
   tensor y, dx;
-  auto const held_now = [] { return counting_allocator::now(); };
+  auto const held_now = [] { return support::counted_bytes::now(); };
   h.stage.forward(h.context, h.weights, x, y, kept);  // the module's own first values go
   h.stage.backward(h.context, h.weights, kept, dy, dx, g);
   y = dx = tensor();
@@ -155,14 +117,20 @@ TEST_CASE("between its halves backward holds less than before, and after them no
   MESSAGE("bytes after forward ", after_forward, ", between the halves ", between, ", after them ", after);
 
   g = pw::make_gradients<lt::stage<>>(h.weights);
-  h.context.training = false;
-  auto const quiet = held_now();
-  h.stage.forward(h.context, h.weights, x, y, kept);
-  CHECK(held_now() - quiet == row * 64);  // evaluation makes no graph
+  y = tensor();
+  for (bool const training : {false, true}) {  // neither evaluation makes a graph, nor a forward that will be run again
+    h.context.training = training;
+    h.context.saves = !training;
+    auto const quiet = support::counted_bytes::restart();
+    h.stage.forward(h.context, h.weights, x, y, kept);
+    CHECK(held_now() - quiet == row * 64);
+    CHECK(support::counted_bytes::most() - quiet < after_forward);
+    y = tensor();
+  }
 }
 
 TEST_CASE("backward holds one parameter's gradient at a time beside the sum, and leaves none with the module") {
-  count_memory();
+  support::count_torchs_memory();
   torch::nn::Sequential layers;
   for (int i = 0; i < 8; ++i) layers->push_back(torch::nn::Linear(64, 64));
   auto const module = set(layers, at::kFloat);
@@ -173,10 +141,9 @@ TEST_CASE("backward holds one parameter's gradient at a time beside the sum, and
   tensor y, dx;
   auto const run = [&] {
     h.stage.forward(h.context, h.weights, x, y, kept);
-    counting_allocator::most = counting_allocator::now();
-    auto const before = counting_allocator::now();
+    auto const before = support::counted_bytes::restart();
     h.stage.backward(h.context, h.weights, kept, dy, dx, g);
-    return counting_allocator::most - before;
+    return support::counted_bytes::most() - before;
   };
   run();
   auto const a_weight = std::int64_t{64} * 64 * sizeof(float);
@@ -187,7 +154,7 @@ TEST_CASE("backward holds one parameter's gradient at a time beside the sum, and
 }
 
 TEST_CASE("operations that add to the sum themselves hold no gradient of a weight, and give what torch's give") {
-  count_memory();
+  support::count_torchs_memory();
   constexpr std::int64_t n = 64;
   auto const ids = tensor(torch::tensor({1, 4, 4, 0}, torch::kLong));
   for (tensor const& x : {numbers({4, n}, 0.3, at::kFloat), ids}) {
@@ -200,10 +167,9 @@ TEST_CASE("operations that add to the sum themselves hold no gradient of a weigh
         lt::stage<>::saved kept;
         tensor y, dx;
         h.stage.forward(h.context, h.weights, x, y, kept);
-        counting_allocator::most = counting_allocator::now();
-        auto const before = counting_allocator::now();
+        auto const before = support::counted_bytes::restart();
         h.stage.backward(h.context, h.weights, kept, numbers({4, n}, 1, at::kFloat), dx, sum);
-        beside[by_torch] = counting_allocator::most - before;
+        beside[by_torch] = support::counted_bytes::most() - before;
       }
     }
     auto const a_weight = 2 * n * n * static_cast<std::int64_t>(sizeof(float));

@@ -154,15 +154,27 @@ TEST_CASE("what passes between a stage's layers is kept where the next layer kee
   for (std::size_t i = 0; i < 5; ++i) p.layers[i].output = std::pow(10., static_cast<double>(i));
   p.layers[0].keeps_input = p.layers[1].keeps_input = p.layers[3].keeps_input = p.layers[4].keeps_input = true;
   auto const stages = pw::stages_of(p, {3, 2});
-  CHECK(stages[0].saved == 3 + 1);     // into layer 1; layer 2 keeps nothing, and layer 0's is the stage's input
-  CHECK(stages[1].saved == 2 + 1000);  // into layer 4; layer 3's is the stage's input
+  CHECK(stages[0].saved == 3);
+  CHECK(stages[0].between == 1);  // into layer 1; layer 2 keeps nothing, and layer 0's is the stage's input
+  CHECK(stages[1].saved == 2);
+  CHECK(stages[1].between == 1000);  // into layer 4; layer 3's is the stage's input
+  p.layers[1].workspace = 500;
+  p.layers[2].workspace = 30;
+  p.layers[4].workspace = 7;
+  CHECK(pw::stages_of(p, {5})[0].workspace == 2007);  // layer 4's, and two gradients of 1000 that pass
+  CHECK(pw::stages_of(p, {4, 1})[1].workspace == 7);  // these have slots
+  CHECK(pw::stages_of(p, {1, 1, 3})[1].workspace == 500);
+  CHECK(pw::stages_of(p, {3, 2})[0].workspace == 502);  // 500 and two of 1, which is more than 30 and two of 10
   pw::detail::layer_sums const sums(p);
   for (int first = 0; first < 5; ++first)
     for (int last = first + 1; last <= 5; ++last) {
       std::vector<int> cut;
       for (int const size : {first, last - first, 5 - last})
         if (size > 0) cut.push_back(size);
-      CHECK(sums.stage(first, last).saved == pw::stages_of(p, cut)[first > 0 ? 1 : 0].saved);
+      auto const& expected = pw::stages_of(p, cut)[first > 0 ? 1 : 0];
+      CHECK(sums.stage(first, last).saved == expected.saved);
+      CHECK(sums.stage(first, last).between == expected.between);
+      CHECK(sums.stage(first, last).workspace == expected.workspace);
     }
 }
 

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a profiler measures of layers whose bytes are known and whose times have a floor.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <pipewright/pipewright.hpp>
 #include <pipewright/profile/profile_layers.hpp>
+#include <pipewright/profile/profile_links.hpp>
+#include <pipewright/transport/in_process.hpp>
 
 namespace pw = pipewright;
 
@@ -134,7 +141,116 @@ template<bool HasHalves> void check() {
   pw::check(found.profile);
 }
 
+/// A pool that only says what it has given out.
+struct pool {
+  static inline thread_local std::int64_t out = 0, most = 0;
+  static void give(std::int64_t bytes) {
+    out += bytes;
+    most = std::max(most, out);
+  }
+};
+struct pool_meter {
+  std::int64_t held() const { return pool::out; }
+  std::int64_t most() const { return pool::most; }
+  void restart() const { pool::most = pool::out; }
+};
+static_assert(pw::memory_meter<pool_meter>);
+static_assert(!pw::memory_meter<pw::no_meter>);
+
+/// Keeps bytes of the pool, and does not say so.
+struct pooled_end : slow_end<true> {
+  struct saved {
+    floats own;
+    std::unique_ptr<int> graph;
+  };
+  std::int64_t bytes, forward_beside, backward_beside;
+
+  pw::loss forward(pw::stage_context const& context, numbers const& w, floats const& x, floats const& t,
+                   saved& s) const {
+    pool::give(forward_beside);
+    pool::give(bytes);
+    pool::give(-forward_beside);
+    return slow_end<true>::forward(context, w, x, t, s.own);
+  }
+  void backward(auto& c, numbers const& w, saved& s, floats& dx, numbers& g) const {
+    backward_input(c, w, s, dx);
+    backward_weight(c, w, s, g);
+  }
+  void backward_input(auto& c, numbers const& w, saved& s, floats& dx) const {
+    pool::give(backward_beside);
+    pool::give(-bytes - backward_beside);
+    slow_end<true>::backward_input(c, w, s.own, dx);
+  }
+  void backward_weight(auto& c, numbers const& w, saved& s, numbers& g) const {
+    slow_end<true>::backward_weight(c, w, s.own, g);
+  }
+};
+
 }  // namespace
+
+TEST_CASE("a meter sees what saved values do not say, and the most that an action has beside") {
+  auto const profile = [&]<class Meter>(std::type_identity<Meter>, pw::profile_options how, pooled_end last) {
+    return pw::profile_layers<Meter>(pw::stages(slow<true>{3, 50, 20}, last), batch{}, 8, pw::sgd{.rate = 0}, how)
+        .profile;
+  };
+  std::type_identity<pool_meter> const metered;
+  for (auto const& [forward_beside, backward_beside] : {std::pair(1000, 600), std::pair(600, 1000)}) {
+    int heard = 0;
+    auto const found = profile(metered,
+                               {.warm_up = 1,
+                                .micro_batches = 2,
+                                .progress =
+                                    [&](int done, int all) {
+                                      CHECK(all == 9);
+                                      CHECK(done == ++heard);
+                                    }},
+                               {{{0, 70, 11}}, 400, forward_beside, backward_beside});
+    CHECK(heard == 9);
+    CHECK(found.layers[0].saved == 0);  // nothing of the pool
+    CHECK(found.layers[0].workspace == 0);
+    CHECK(found.layers[1].saved == 400);
+    CHECK(found.layers[1].workspace == 1000);
+    CHECK(found.layers[1].parameters == 44);
+  }
+  std::type_identity<pw::no_meter> const none;
+  CHECK_THROWS_WITH_AS(profile(none, {}, {{{0, 70, 11}}, 400, 0, 0}),
+                       doctest::Contains("layer 1 has saved values of a type that does not say what it is made of"),
+                       pw::error);
+}
+
+TEST_CASE("links are measured one by one, and all ranks learn of all") {
+  for (int const ranks : {1, 2, 3}) {
+    std::vector<std::vector<pw::measured_link>> found(static_cast<std::size_t>(ranks));
+    auto const between = [](int from, int to) -> pw::in_process::link {
+      return from + to == 1 ? pw::in_process::link{.latency = 2e-3, .bandwidth = 1e8} : pw::in_process::link{};
+    };
+    pw::in_process::run(ranks,
+                        [&](auto& here) {
+                          found[static_cast<std::size_t>(here.rank())] =
+                              pw::profile_links(here, {.bytes = 1'000'000, .warm_up = 1, .rounds = 5});
+                        },
+                        {.link_between = between});
+    for (auto const& links : found) {
+      REQUIRE(links.size() == static_cast<std::size_t>(ranks > 2 ? ranks : ranks - 1));
+      for (std::size_t i = 0; i < links.size(); ++i) {
+        CHECK(links[i].from == static_cast<int>(i));
+        CHECK(links[i].to == (links[i].from + 1) % ranks);
+        CHECK(links[i].latency == found[0][i].latency);
+        CHECK(links[i].bandwidth == found[0][i].bandwidth);
+        if (i > 0) continue;
+        CHECK(links[i].latency >= 2e-3);
+        CHECK(links[i].bandwidth > 0);
+        CHECK(links[i].latency + 1e6 / links[i].bandwidth >= 12e-3 * 0.999);  // what a large value takes
+      }
+    }
+  }
+  pw::in_process::run(2, [](auto& here) {
+    for (auto const& how :
+         {pw::link_options{.bytes = 8}, pw::link_options{.rounds = 0}, pw::link_options{.warm_up = -1}})
+      CHECK_THROWS_WITH_AS(pw::profile_links(here, how), doctest::Contains("links are measured with values of more"),
+                           pw::error);
+  });
+}
 
 TEST_CASE("layers whose backward has halves") { check<true>(); }
 TEST_CASE("layers whose backward has none") { check<false>(); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <optional>
 #include <utility>
@@ -17,27 +18,37 @@ namespace pipewright::inline v0 {
 
 namespace detail {
 
-/// What any layers [first, last) make of a stage, from sums over the layers before.
+/// What any layers [first, last) make of a stage, from sums over the layers before and the largest of runs of 2^k layers.
 class layer_sums {
  public:
-  explicit layer_sums(model_profile const& of) : of_{of}, before_(of.layers.size() + 1) {
+  explicit layer_sums(model_profile const& of) : of_{of}, before_(of.layers.size() + 1), workspace_(1) {
     for (std::size_t i = 0; i < of.layers.size(); ++i) {
-      layer_profile& sum = before_[i + 1] = before_[i];
+      workspace_[0].push_back(i == 0 ? 0 : of.inner_workspace(i));
+      stage_profile& sum = before_[i + 1] = before_[i];
       layer_profile const& l = of.layers[i];
-      sum.saved += l.saved + kept(static_cast<int>(i));
+      sum.saved += l.saved;
+      sum.between += kept(static_cast<int>(i));
       sum.parameters += l.parameters;
       sum.gradients += l.gradients;
       sum.optimizer += l.optimizer;
     }
+    for (std::size_t run = 1; 2 * run <= of.layers.size(); run *= 2) {
+      auto const& halves = workspace_.back();
+      std::vector<double> most;
+      for (std::size_t i = 0; i + run < halves.size(); ++i) most.push_back(std::max(halves[i], halves[i + run]));
+      workspace_.push_back(std::move(most));
+    }
   }
   /// The bytes of a stage.
-  layer_profile stage(int first, int last) const {
-    layer_profile const &a = before_[static_cast<std::size_t>(first)], &b = before_[static_cast<std::size_t>(last)];
-    return {.saved = last > first ? b.saved - a.saved - kept(first) : 0,  // the stage's input has slots of its own
-            .output = last > first ? of_.layers[static_cast<std::size_t>(last) - 1].output : 0,
-            .parameters = b.parameters - a.parameters,
-            .gradients = b.gradients - a.gradients,
-            .optimizer = b.optimizer - a.optimizer};
+  stage_profile stage(int first, int last) const {
+    stage_profile const &a = before_[static_cast<std::size_t>(first)], &b = before_[static_cast<std::size_t>(last)];
+    return {{.saved = b.saved - a.saved,
+             .output = last > first ? of_.layers[static_cast<std::size_t>(last) - 1].output : 0,
+             .parameters = b.parameters - a.parameters,
+             .gradients = b.gradients - a.gradients,
+             .optimizer = b.optimizer - a.optimizer,
+             .workspace = workspace(static_cast<std::size_t>(first), static_cast<std::size_t>(last))},
+            last > first ? b.between - a.between - kept(first) : 0};  // the stage's input has slots of its own
   }
   double input(int first) const {
     return first == 0 ? of_.input : of_.layers[static_cast<std::size_t>(first) - 1].output;
@@ -48,28 +59,43 @@ class layer_sums {
     return layer > 0 && of_.layers[static_cast<std::size_t>(layer)].keeps_input ? input(layer) : 0;
   }
 
+  double workspace(std::size_t first, std::size_t last) const {
+    if (first == last) return 0;
+    double const own = of_.layers[first].workspace;
+    if (++first == last) return own;
+    auto const k = static_cast<std::size_t>(std::bit_width(last - first)) - 1;
+    return std::max({own, workspace_[k][first], workspace_[k][last - (std::size_t{1} << k)]});
+  }
+
   model_profile const& of_;
-  std::vector<layer_profile> before_;
+  std::vector<stage_profile> before_;
+  std::vector<std::vector<double>>
+      workspace_;  ///< [k][i]: the most of layers [i, i + 2^k), none the first of its stage
 };
 
 /// The bytes of a stage as what a cut is to make small: a stage_cost.
 class memory_costs {
  public:
-  memory_costs(plan_view const& p, model_profile const& of) : plan_{p}, of_{of}, sums_{of} {}
-  double cost(int stage, int first, int last) const {
-    return memory_of_stage(plan_, of_, stage, sums_.stage(first, last), sums_.input(first)).total();
-  }
+  memory_costs(plan_view const& p, model_profile const& of)
+      : plan_{p}, of_{of}, sums_{of}, saved_{saved_values(p, of.frees_saved)} {}
+  double cost(int stage, int first, int last) const { return of_stage(stage, first, last).total(); }
   /// Boundaries may be smaller further out; the rest grows with the layers.
   double at_least(int stage, int first, int last) const {
-    auto const m = memory_of_stage(plan_, of_, stage, sums_.stage(first, last), sums_.input(first));
+    auto const m = of_stage(stage, first, last);
     return m.total() - m.boundaries;
   }
   bool fits(int, int, int) const { return true; }
 
  private:
+  rank_memory of_stage(int stage, int first, int last) const {
+    return memory_of_stage(plan_, of_, stage, sums_.stage(first, last), sums_.input(first),
+                           saved_[static_cast<std::size_t>(stage)]);
+  }
+
   plan_view plan_;
   model_profile const& of_;
   layer_sums sums_;
+  std::vector<int> saved_;
 };
 
 inline double dearest_memory(std::vector<rank_memory> const& ranks) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ struct layer_profile {
   double parameters = 0;     ///< bytes of one version of its weights
   double gradients = 0;      ///< bytes of their gradients
   double optimizer = 0;      ///< bytes of the optimizer's state
+  double workspace = 0;      ///< the most bytes that an action of it has beside what is held before or after it
   bool keeps_input = false;  ///< from forward to backward, see keeps_input(); the first of a stage has slots for it
 
   double work() const { return forward + backward_input + backward_weight; }
@@ -34,8 +36,13 @@ struct model_profile {
   int samples = 1;    ///< of the micro-batch that was measured
   double input = 0;   ///< bytes of a micro-batch's input
   double target = 0;  ///< bytes of its target
+  /// Whether what layers save is gone once backward is done, as a graph is; else its memory waits for the next micro-batch.
+  bool frees_saved = false;
 
   int count() const { return static_cast<int>(layers.size()); }
+  /// What a layer needs beside where it is not the first of its stage: the gradients on their way to it and from it, too, which
+  /// else have slots.
+  double inner_workspace(std::size_t layer) const { return layers[layer].workspace + 2 * layers[layer - 1].output; }
 };
 
 /// Throws error, with the layer and the field, unless the profile is of at least one layer, all its numbers are from 0 to 1e30,
@@ -62,7 +69,8 @@ inline void check(model_profile const& p) {
                                       {"output", l.output},
                                       {"parameters", l.parameters},
                                       {"gradients", l.gradients},
-                                      {"optimizer", l.optimizer}})
+                                      {"optimizer", l.optimizer},
+                                      {"workspace", l.workspace}})
       if (!is_sound(value))
         throw error("layer " + std::to_string(i) + (l.name.empty() ? "" : " (" + l.name + ")") +
                     " of the profile: " + name + " is a number from 0 to 1e30, not " + std::to_string(value));
@@ -77,18 +85,22 @@ inline model_profile scaled(model_profile p, int samples) {
   p.samples = samples;
   for (double* each : {&p.input, &p.target}) *each *= by;
   for (auto& l : p.layers)
-    for (double* each : {&l.forward, &l.backward_input, &l.backward_weight, &l.recompute, &l.saved, &l.output})
+    for (double* each :
+         {&l.forward, &l.backward_input, &l.backward_weight, &l.recompute, &l.saved, &l.output, &l.workspace})
       *each *= by;
   return p;
 }
 
-/// The sums of each stage's layers; `output` is that of its last one, and what passes between its layers is saved where the
-/// next one keeps its input.
-inline std::vector<layer_profile> stages_of(model_profile const& p, std::vector<int> const& sizes) {
-  std::vector<layer_profile> stages;
+/// The sums of a stage's layers; `output` is that of its last one, `workspace` the largest.
+struct stage_profile : layer_profile {
+  double between = 0;  ///< bytes that it keeps of a micro-batch between its layers, where the next one keeps its input
+};
+
+inline std::vector<stage_profile> stages_of(model_profile const& p, std::vector<int> const& sizes) {
+  std::vector<stage_profile> stages;
   std::size_t layer = 0;
   for (int const size : sizes) {
-    layer_profile sum;
+    stage_profile sum;
     for (int i = 0; i < size; ++i) {
       layer_profile const& l = p.layers.at(layer++);
       sum.forward += l.forward;
@@ -96,11 +108,13 @@ inline std::vector<layer_profile> stages_of(model_profile const& p, std::vector<
       sum.backward_weight += l.backward_weight;
       sum.recompute += l.recompute;
       sum.update += l.update;
-      sum.saved += l.saved + (i > 0 && l.keeps_input ? sum.output : 0);
+      sum.saved += l.saved;
+      sum.between += i > 0 && l.keeps_input ? sum.output : 0;
       sum.output = l.output;
       sum.parameters += l.parameters;
       sum.gradients += l.gradients;
       sum.optimizer += l.optimizer;
+      sum.workspace = std::max(sum.workspace, i == 0 ? l.workspace : p.inner_workspace(layer - 1));
     }
     stages.push_back(std::move(sum));
   }

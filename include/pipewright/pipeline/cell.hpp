@@ -61,7 +61,8 @@ class cell_base {
   virtual void backward(work const&) = 0;
   virtual void backward_input(work const&) = 0;
   virtual void backward_weight(work const&) = 0;
-  virtual std::size_t saved_bytes() const = 0;  ///< that all saved slots hold now
+  virtual std::size_t saved_bytes() const = 0;      ///< that all saved slots hold now
+  virtual std::size_t discarded_bytes() const = 0;  ///< of what a second forward gives, which nobody reads
 
   int const stage;
   slot_depths const depths;
@@ -105,7 +106,7 @@ class cell_base {
     }
     b.inputs = input.bytes();
     b.targets = target.bytes();
-    b.boundaries = output.bytes() + output_gradient.bytes() + input_gradient.bytes();
+    b.boundaries = output.bytes() + output_gradient.bytes() + input_gradient.bytes() + discarded_bytes();
     return b;
   }
 };
@@ -168,10 +169,12 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   }
 
   loss forward(work const& w) override {
-    auto& kept = !w.context->training || mode == recompute_mode::never ? saved_[key(w.micro_batch) % saved_.size()]
-                 : is_recomputed(mode, facts_, w.micro_batch)
-                     ? recomputed_.back()  // not kept: R makes it again
+    bool const again = w.context->training && is_recomputed(mode, facts_, w.micro_batch);
+    auto& kept = again ? recomputed_.back()  // not kept: R makes it again
+                 : !w.context->training || mode == recompute_mode::never
+                     ? saved_[key(w.micro_batch) % saved_.size()]
                      : saved_[key(w.micro_batch / facts_.micro_batches) % saved_.size()];
+    w.context->saves = !again;
     return run(w, static_cast<typename after::output*>(w.output), kept);
   }
   void recompute(work const& w) override {
@@ -202,6 +205,11 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
       for (auto const* slots : {&saved_, &recomputed_})
         for (auto const& s : *slots) bytes += bytes_of(s);
     return bytes;
+  }
+
+  std::size_t discarded_bytes() const override {
+    if constexpr (mode != recompute_mode::never && has_parts<typename after::output>) return bytes_of(discarded_);
+    else return 0;
   }
 
   Stage const& stage_made() const { return stage_; }

@@ -17,6 +17,8 @@
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/profile/layer_by_layer.hpp>
+#include <pipewright/profile/median.hpp>
+#include <pipewright/profile/memory_meter.hpp>
 #include <pipewright/stage/stage_set.hpp>
 #include <pipewright/transport/in_process/endpoint.hpp>
 
@@ -53,7 +55,7 @@ struct profile_options {
   int warm_up = 2;           ///< micro-batches that do not count
   int micro_batches = 10;    ///< that do
   std::uint64_t seed = 0;    ///< of weights and dropout
-  bool counts_saved = true;  ///< throw where saved values do not say what they are made of; else they count as nothing
+  bool counts_saved = true;  ///< throw where neither saved values nor a meter say their bytes; else they are 0
   std::function<void(int done, int all)> progress = {};  ///< hears of each micro-batch
 };
 
@@ -65,27 +67,30 @@ struct measured_profile {
 
 namespace detail {
 
-/// The value that a share of the others is below; 0 of none.
-inline double quantile(std::vector<double> of, double share) {
-  if (of.empty()) return 0;
-  auto const at = of.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(of.size() - 1) + 0.5);
-  std::nth_element(of.begin(), at, of.end());
-  return *at;
-}
-inline double median(std::vector<double> const& of) { return quantile(of, 0.5); }
-
 /// Runs a plan of one rank over those stages, then calls use(pipeline).
 void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto const& optimizer,
-                  profile_options const& how, stage_clock& clock, auto&& tell, auto&& use) {
+                  profile_options const& how, auto& hears, auto&& tell, auto&& use) {
   in_process::world world(1);
   in_process::endpoint here(world, 0);
-  auto training = pipewright::pipeline(plan, set, here, optimizer, {.seed = how.seed}, clock);
+  auto training = pipewright::pipeline(plan, set, here, optimizer, {.seed = how.seed}, hears);
   for (int i = 0; i < how.warm_up + how.micro_batches; ++i) {
-    clock.counts = i >= how.warm_up;
+    hears.counts = i >= how.warm_up;
     training.step(batch);
     tell();
   }
   use(training);
+}
+
+/// Metered bytes of a profile's layers: what they save, and their workspace.
+template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan const& plan, auto const& set,
+                                                 auto& batch, auto const& optimizer, profile_options how, auto&& tell) {
+  stage_memory<Meter> memory;
+  profile_pass(plan, set, batch, optimizer, how, memory, tell, [](auto&) {});
+  for (int i = 0; i < of.count(); ++i) {
+    auto& layer = of.layers[static_cast<std::size_t>(i)];
+    layer.saved = median(memory.kept(i));
+    layer.workspace = memory.workspace(i);
+  }
 }
 
 }  // namespace detail
@@ -94,10 +99,13 @@ void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto c
 /// bytes that it holds. `layers` is a stage set with a layer a stage: pw::balance(model, {1, 1, 1}), say. `batch` is as for
 /// pipeline_of::step, of one micro-batch with that many samples; the optimizer counts for the bytes of its states. Unless all
 /// stages' backwards have halves, all have all of it as `backward_input`. Times are those of this thread: stages that
-/// only queue work for a device have to wait for it. Trains on each micro-batch twice, the second time with recomputation, to measure that. Throws error where
-/// nothing is to be measured, and what the stages throw.
-measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
-                                profile_options const& how = {}) {
+/// only queue work for a device have to wait for it. Trains on each micro-batch twice, the second time with recomputation, to
+/// measure that. Saved values say their bytes (for_each_part); with a meter, what forward has allocated and not freed is what
+/// it saved, and the most that an action had beside is its workspace; both are measured in a third training. Throws error
+/// where nothing is to be measured, and what the stages throw.
+template<class Meter = no_meter> measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
+                                                                 profile_options const& how = {}) {
+  constexpr bool is_metered = memory_meter<Meter>;
   if (samples < 1 || how.micro_batches < 1 || how.warm_up < 0)
     throw error("a profile needs at least one sample and one micro-batch that is measured, and a warm-up of 0 or more");
   auto const set = as_stage_set(std::move(layers));
@@ -105,16 +113,17 @@ measured_profile profile_layers(auto layers, auto&& batch, int samples, auto opt
   bool splits = true;
   measured_profile found;
   found.profile.samples = samples;
+  found.profile.frees_saved = is_metered;
   found.profile.layers.resize(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i)
     set.visit(i, [&]<class S>(S&&) {
       using stage = std::remove_cvref_t<S>;
       splits = splits && split_backward_stage<stage>;
-      if (how.counts_saved && !has_parts<typename stage::saved>)
-        throw error(
-            "layer " + std::to_string(i) +
-            " has saved values of a type that does not say what it is made of, so that their bytes cannot be "
-            "counted; give the type a member for_each_part(visit), or set profile_options::counts_saved to false");
+      if (how.counts_saved && !is_metered && !has_parts<typename stage::saved>)
+        throw error("layer " + std::to_string(i) +
+                    " has saved values of a type that does not say what it is made of, so that their bytes cannot be "
+                    "counted; give the type a member for_each_part(visit), or profile_layers a memory meter, or set "
+                    "profile_options::counts_saved to false");
       found.profile.layers[static_cast<std::size_t>(i)].keeps_input = keeps_input<stage>();
     });
   auto const plan = [&](needs wants) {
@@ -124,7 +133,7 @@ measured_profile profile_layers(auto layers, auto&& batch, int samples, auto opt
   };
   int done = 0;
   auto const tell = [&] {
-    if (how.progress) how.progress(++done, 2 * (how.warm_up + how.micro_batches));
+    if (how.progress) how.progress(++done, (is_metered ? 3 : 2) * (how.warm_up + how.micro_batches));
   };
   stage_clock once, again;
   auto const number = [](std::size_t bytes) { return static_cast<double>(bytes); };
@@ -143,6 +152,7 @@ measured_profile profile_layers(auto layers, auto&& batch, int samples, auto opt
   });
   detail::profile_pass(plan({.recompute = recompute_mode::always}), recompute_each(set), batch, optimizer, how, again,
                        tell, [](auto&) {});
+  if constexpr (is_metered) detail::measure_memory<Meter>(found.profile, plan({}), set, batch, optimizer, how, tell);
   for (int i = 0; i < count; ++i) {
     auto& layer = found.profile.layers[static_cast<std::size_t>(i)];
     auto const time = [&](kind what) { return detail::median(once.seconds(i, what)); };

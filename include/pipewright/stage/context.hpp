@@ -17,6 +17,7 @@ struct stage_context {
   int replica = 0;           ///< data-parallel copy
   bool training = true;      ///< false in evaluation: no dropout
   bool recomputing = false;  ///< this forward is run a second time for its saved values
+  bool saves = true;         ///< false in a training's forward that will be run again: what it saves is not read
   std::uint64_t seed = 0;
 
   /// Random numbers keyed by (seed, step, micro-batch, layer): the same under every schedule, cut and recomputation.

@@ -7,6 +7,7 @@
 #include <pipewright/libtorch/device.hpp>
 #include <pipewright/libtorch/device_parameter.hpp>
 #include <pipewright/libtorch/loss_scaler.hpp>
+#include <pipewright/libtorch/memory_meter.hpp>
 #include <pipewright/libtorch/parameters.hpp>
 #include <pipewright/libtorch/random.hpp>
 #include <pipewright/libtorch/stage.hpp>

@@ -89,6 +89,9 @@ struct module_run {
   }
 };
 
+/// Whether a forward is for a backward.
+inline bool makes_graph(stage_context const& context) { return context.training && context.saves; }
+
 /// All of a stage that does not depend on its boundaries: the module, its parameters, its graph.
 class module_runner {
   /// torch's errors as ours, without their traces.
@@ -170,7 +173,7 @@ class module_runner {
       ~back() { current_context() = before; }
     } const on_return;
     current_context() = &context;
-    torch::AutoGradMode const graph(context.training);
+    torch::AutoGradMode const graph(makes_graph(context));
     return translated([&] {
       auto result = f();
       if (!buffers.empty()) {

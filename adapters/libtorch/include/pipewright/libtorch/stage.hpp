@@ -94,7 +94,7 @@ template<class Input> class any_module_stage {
     std::vector<at::Tensor> given;
     each_tensor(x, [&](tensor const& each) { given.push_back(*each); });
     runner_.check_inputs(given);
-    return opened(x, runner_.device(), context.training, &keep.inputs);
+    return opened(x, runner_.device(), makes_graph(context), &keep.inputs);
   }
   static void give(std::vector<at::Tensor> found, saved const& keep, input_gradient& dx) {
     dx = keep.like;
@@ -149,7 +149,7 @@ template<class Input = tensor, class Output = Input> class stage : public detail
       keep.outputs.emplace_back(each);
       return tensor(each);
     });
-    if (!context.training) keep.clear();
+    if (!detail::makes_graph(context)) keep.clear();
   }
   void backward(auto&, weights const& w, saved& keep, output_gradient const& dy, input_gradient& dx, gradients& g) {
     base::give(this->runner_.backward(w, keep, gradients_of(dy), g), keep, dx);
@@ -198,7 +198,8 @@ template<class Input = tensor, class Target = tensor> class loss_stage : public 
     auto const out = this->runner_.forward(context, w, [&] { return run_(context, in, goal); });
     if (out.value.numel() != 1)
       throw error("the loss is " + detail::described(out.value) + ", and must be one number; take its mean or its sum");
-    if (context.training) keep.outputs.emplace_back(out.value);
+    if (detail::makes_graph(context)) keep.outputs.emplace_back(out.value);
+    else keep.clear();
     return {.value = out.value.template item<double>(), .weight = out.weight};
   }
   void backward(auto&, weights const& w, saved& keep, input_gradient& dx, gradients& g) {

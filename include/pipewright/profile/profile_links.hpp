@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <pipewright/error.hpp>
+#include <pipewright/profile/median.hpp>
+#include <pipewright/transport/message.hpp>
+#include <pipewright/transport/transport.hpp>
+
+namespace pipewright::inline v0 {
+
+/// How long values take from a rank to another: latency + bytes / bandwidth.
+struct measured_link {
+  int from, to;
+  double latency;  ///< seconds of a value of a few bytes
+  double
+      bandwidth;  ///< bytes a second; infinite where more bytes take no longer, as between threads that pass memory on
+};
+
+/// How links are measured.
+struct link_options {
+  std::size_t bytes = std::size_t{4} << 20;  ///< of the large value, as large as the boundaries that will travel
+  int warm_up = 5;                           ///< round trips that do not count
+  int rounds = 30;                           ///< that do
+};
+
+namespace detail {
+
+/// Seconds there and back, by two, of a value of that many bytes between rank a, which knows, and rank b; 0 on b.
+double median_hop(auto& here, int a, int b, std::size_t bytes, link_options const& how) {
+  int const there = here.open({a, b, traffic::activation}), back = here.open({b, a, traffic::gradient});
+  using clock = std::chrono::steady_clock;
+  std::vector<std::byte> out(bytes), in(bytes);
+  std::vector<double> hops;
+  for (int i = 0; i < how.warm_up + how.rounds; ++i) {
+    auto const begun = clock::now();
+    if (here.rank() == a) {
+      auto const answer = here.post(back, message_of(in));
+      here.wait(here.send(there, message_of(out)));
+      here.wait(answer);
+      if (i >= how.warm_up) hops.push_back(std::chrono::duration<double>(clock::now() - begun).count() / 2);
+    } else {
+      here.wait(here.post(there, message_of(in)));
+      here.wait(here.send(back, message_of(out)));
+    }
+  }
+  return median(hops);
+}
+
+}  // namespace detail
+
+/// Measures the links that a pipeline uses, between each rank and the next, and from the last to the first, one after another
+/// while all else is quiet: half of the median round trip. All ranks call it at start-up, with the same arguments, and learn
+/// the same. None on one rank. Takes 2 (warm_up + rounds) round trips for each rank. Throws error where there is nothing to be
+/// measured, and what the transport throws.
+template<transport T> std::vector<measured_link> profile_links(T& here, link_options const& how = {}) {
+  constexpr std::size_t few = 8;
+  if (how.bytes <= few || how.rounds < 1 || how.warm_up < 0)
+    throw error("links are measured with values of more than " + std::to_string(few) +
+                " bytes, at least one round, and a warm-up of 0 or more");
+  std::vector<measured_link> links;
+  int const edges = here.size() > 2 ? here.size() : here.size() - 1;
+  for (int a = 0; a < edges; ++a) {
+    int const b = (a + 1) % here.size();
+    std::vector<double> found(2);
+    if (here.rank() == a || here.rank() == b) {
+      double const small = detail::median_hop(here, a, b, few, how),
+                   large = detail::median_hop(here, a, b, how.bytes, how);
+      found = {small, large > small ? static_cast<double>(how.bytes - few) / (large - small)
+                                    : std::numeric_limits<double>::infinity()};
+    }
+    for (int other = 0; other < here.size(); ++other) {  // the one that has measured tells all
+      if (other == a || (here.rank() != a && here.rank() != other)) continue;
+      int const channel = here.open({a, other, traffic::activation});
+      auto told = found;
+      here.wait(here.rank() == a ? here.send(channel, message_of(told)) : here.post(channel, message_of(told)));
+      if (here.rank() == other) found = told;
+    }
+    links.push_back({a, b, found[0], found[1]});
+  }
+  return links;
+}
+
+}  // namespace pipewright::inline v0
