@@ -28,6 +28,7 @@
 #include <doctest/doctest.h>
 
 #include <pipewright/error.hpp>
+#include <pipewright/profile/profile_links.hpp>
 #include <pipewright/stage/stage.hpp>
 #include <pipewright/transport/transport.hpp>
 
@@ -517,6 +518,25 @@ template<class World> void withstands_random_orders() {
         patience);
 }
 
+template<class World> void lets_its_links_be_measured() {
+  for (int const ranks : {1, 2, 3})
+    World().run(
+        ranks,
+        [&](auto& here) {
+          auto const links = pw::profile_links(here, {.bytes = std::size_t{1} << 20, .warm_up = 1, .rounds = 3});
+          expect(links.size() == static_cast<std::size_t>(ranks > 2 ? ranks : ranks - 1));
+          for (std::size_t i = 0; i < links.size(); ++i) {
+            expect(links[i].from == static_cast<int>(i) && links[i].to == (links[i].from + 1) % ranks);
+            expect(links[i].latency > 0 && links[i].bandwidth > 0);
+          }
+          std::string all;
+          for (auto const& each : links)
+            all += std::to_string(each.latency) + " " + std::to_string(each.bandwidth) + " ";
+          here.agree(all);  // or it throws
+        },
+        patience);
+}
+
 }  // namespace of_transport
 
 /// Whether a law is found broken.
@@ -548,6 +568,7 @@ template<class World> void transport() {
   SUBCASE("keeps deadlines") { keeps_deadlines<World>(); }
   SUBCASE("agrees") { agrees<World>(); }
   SUBCASE("withstands random orders") { withstands_random_orders<World>(); }
+  SUBCASE("lets its links be measured") { lets_its_links_be_measured<World>(); }
 }
 
 }  // namespace laws
