@@ -219,11 +219,11 @@ TEST_CASE("a meter sees what saved values do not say, and the most that an actio
 }
 
 TEST_CASE("links are measured one by one, and all ranks learn of all") {
+  auto const between = [](int from, int to) -> pw::in_process::link {
+    return from + to == 1 ? pw::in_process::link{.latency = 2e-3, .bandwidth = 1e8} : pw::in_process::link{};
+  };
   for (int const ranks : {1, 2, 3}) {
     std::vector<std::vector<pw::measured_link>> found(static_cast<std::size_t>(ranks));
-    auto const between = [](int from, int to) -> pw::in_process::link {
-      return from + to == 1 ? pw::in_process::link{.latency = 2e-3, .bandwidth = 1e8} : pw::in_process::link{};
-    };
     pw::in_process::run(ranks,
                         [&](auto& here) {
                           found[static_cast<std::size_t>(here.rank())] =
@@ -244,6 +244,15 @@ TEST_CASE("links are measured one by one, and all ranks learn of all") {
       }
     }
   }
+  pw::in_process::run(
+      2,
+      [](auto& here) {  // one round trip of each size is there and back, and no more than all took
+        auto const begun = std::chrono::steady_clock::now();
+        auto const link = pw::profile_links(here, {.bytes = 1'000'000, .warm_up = 0, .rounds = 1}).front();
+        auto const all = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        if (here.rank() == 0) CHECK(2 * link.latency + 2 * (link.latency + (1e6 - 8) / link.bandwidth) <= all * 1.001);
+      },
+      {.link_between = between});
   pw::in_process::run(2, [](auto& here) {
     for (auto const& how :
          {pw::link_options{.bytes = 8}, pw::link_options{.rounds = 0}, pw::link_options{.warm_up = -1}})
