@@ -51,7 +51,7 @@ void follow_saved(plan_view const& p, int rank, auto&& see) {
   counts held{trains && p.wants.recompute != recompute_mode::never,
               std::vector<int>(static_cast<std::size_t>(p.stages()))};
   lifetimes const lives(p);
-  long long const length = p.is_stream() ? p.period[rank].prologue + 2ll * p.period[rank].length
+  long long const length = p.is_stream() ? p.period[rank].prologue + 2LL * p.period[rank].length
                                          : static_cast<long long>(p.programs.length(rank));
   for (long long i = 0; i < length; ++i) {
     instruction const next = p.at(rank, i);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
+#include <cmath>
 #include <vector>
 
 namespace pipewright::inline v0::detail {
@@ -10,7 +10,7 @@ namespace pipewright::inline v0::detail {
 /// The value that a share of the others is below; 0 of none.
 inline double quantile(std::vector<double> of, double share) {
   if (of.empty()) return 0;
-  auto const at = of.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(of.size() - 1) + 0.5);
+  auto const at = of.begin() + std::lround(share * static_cast<double>(of.size() - 1));
   std::nth_element(of.begin(), at, of.end());
   return *at;
 }
