@@ -60,7 +60,7 @@ inline libtorch_half const& load_libtorch_half([[maybe_unused]] char const* opti
   return *reinterpret_cast<libtorch_half const* (*)()>(half)();
 #else
   throw pw::error(
-      fmt::format("{} is not in this train_gpt2, which was built without LibTorch; pip install torch, or unpack "
+      fmt::format("{} is not in this build, which is without LibTorch; pip install torch, or unpack "
                   "LibTorch's zip and configure with PIPEWRIGHT_TORCH_DIR, and build again",
                   option));
 #endif

@@ -171,7 +171,7 @@ TEST_CASE("what passes between a stage's layers is kept where the next layer kee
       std::vector<int> cut;
       for (int const size : {first, last - first, 5 - last})
         if (size > 0) cut.push_back(size);
-      auto const& expected = pw::stages_of(p, cut)[first > 0 ? 1 : 0];
+      auto const expected = pw::stages_of(p, cut)[first > 0 ? 1 : 0];
       CHECK(sums.stage(first, last).saved == expected.saved);
       CHECK(sums.stage(first, last).between == expected.between);
       CHECK(sums.stage(first, last).workspace == expected.workspace);

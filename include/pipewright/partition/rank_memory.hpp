@@ -104,8 +104,9 @@ inline rank_memory memory_of_stage(plan_view const& p, model_profile const& of, 
 
 }  // namespace detail
 
-/// The bytes of every rank, for a plan and a cut into its stages: from the plan's slots, so exact where a profile's bytes are;
-/// what is freed is counted while it is held.
+/// The bytes of every rank, for a plan and a cut into its stages, from the plan's slots; what is freed is counted while it is held.
+/// Exact where a profile's bytes are, but for the gradients that pass between the layers of a stage: estimated where backward is
+/// whole, not counted where it comes in halves.
 inline std::vector<rank_memory> memory_of_ranks(plan_view const& p, model_profile const& of,
                                                 std::vector<int> const& sizes) {
   auto const stages = stages_of(of, sizes);

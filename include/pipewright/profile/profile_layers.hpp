@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -85,6 +86,7 @@ void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto c
 template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan const& plan, auto const& set,
                                                  auto& batch, auto const& optimizer, profile_options how, auto&& tell) {
   stage_memory<Meter> memory;
+  how.warm_up = std::max(how.warm_up, 1);  // the first forward replaces nothing
   profile_pass(plan, set, batch, optimizer, how, memory, tell, [](auto&) {});
   for (int i = 0; i < of.count(); ++i) {
     auto& layer = of.layers[static_cast<std::size_t>(i)];
@@ -101,11 +103,15 @@ template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan
 /// stages' backwards have halves, all have all of it as `backward_input`. Times are those of this thread: stages that
 /// only queue work for a device have to wait for it. Trains on each micro-batch twice, the second time with recomputation, to
 /// measure that. Saved values say their bytes (for_each_part); with a meter, what forward has allocated and not freed is what
-/// it saved, and the most that an action had beside is its workspace; both are measured in a third training. Throws error
+/// it saved, and the most that an action had beside is its workspace; both are measured in a third training. Metered stages
+/// free what they saved once backward is done, and save nothing where the context's `saves` is false. Throws error
 /// where nothing is to be measured, and what the stages throw.
 template<class Meter = no_meter> measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
                                                                  profile_options const& how = {}) {
   constexpr bool is_metered = memory_meter<Meter>;
+  static_assert(
+      is_metered || std::same_as<Meter, no_meter>,
+      "pipewright: this type is no memory meter; give it held() and most(), which return std::int64_t, and restart()");
   if (samples < 1 || how.micro_batches < 1 || how.warm_up < 0)
     throw error("a profile needs at least one sample and one micro-batch that is measured, and a warm-up of 0 or more");
   auto const set = as_stage_set(std::move(layers));
@@ -132,8 +138,10 @@ template<class Meter = no_meter> measured_profile profile_layers(auto layers, au
                   : make_plan<layer_by_layer<backward_form::full>>(s, wants);
   };
   int done = 0;
+  int const passes =
+      2 * (how.warm_up + how.micro_batches) + (is_metered ? std::max(how.warm_up, 1) + how.micro_batches : 0);
   auto const tell = [&] {
-    if (how.progress) how.progress(++done, (is_metered ? 3 : 2) * (how.warm_up + how.micro_batches));
+    if (how.progress) how.progress(++done, passes);
   };
   stage_clock once, again;
   auto const number = [](std::size_t bytes) { return static_cast<double>(bytes); };

@@ -38,7 +38,12 @@ double median_hop(auto& here, int a, int b, std::size_t bytes, link_options cons
   using clock = std::chrono::steady_clock;
   std::vector<std::byte> out(bytes), in(bytes);
   std::vector<double> hops;
+  auto const arrived = [&] {
+    if (in.size() != bytes)
+      throw error("a link carried " + std::to_string(in.size()) + " bytes of " + std::to_string(bytes));
+  };
   for (int i = 0; i < how.warm_up + how.rounds; ++i) {
+    out.resize(bytes);  // a send may leave anything in its slot
     auto const begun = clock::now();
     if (here.rank() == a) {
       auto const answer = here.post(back, message_of(in));
@@ -49,6 +54,7 @@ double median_hop(auto& here, int a, int b, std::size_t bytes, link_options cons
       here.wait(here.post(there, message_of(in)));
       here.wait(here.send(back, message_of(out)));
     }
+    arrived();
   }
   return median(hops);
 }
@@ -57,34 +63,43 @@ double median_hop(auto& here, int a, int b, std::size_t bytes, link_options cons
 
 /// Measures the links that a pipeline uses, between each rank and the next, and from the last to the first, one after another
 /// while all else is quiet: half of the median round trip. All ranks call it at start-up, with the same arguments, and learn
-/// the same. None on one rank. Takes 2 (warm_up + rounds) round trips for each rank. Throws error where there is nothing to be
-/// measured, and what the transport throws.
+/// the same. None on one rank. Takes 2 (warm_up + rounds) round trips for each link, within the transport's deadline, since the
+/// other ranks wait meanwhile. Best on an endpoint of its own, which takes its buffers along. Throws error where there is
+/// nothing to be measured, and what the transport throws.
 template<transport T> std::vector<measured_link> profile_links(T& here, link_options const& how = {}) {
   constexpr std::size_t few = 8;
   if (how.bytes <= few || how.rounds < 1 || how.warm_up < 0)
     throw error("links are measured with values of more than " + std::to_string(few) +
                 " bytes, at least one round, and a warm-up of 0 or more");
-  std::vector<measured_link> links;
-  int const edges = here.size() > 2 ? here.size() : here.size() - 1;
-  for (int a = 0; a < edges; ++a) {
-    int const b = (a + 1) % here.size();
-    std::vector<double> found(2);
-    if (here.rank() == a || here.rank() == b) {
-      double const small = detail::median_hop(here, a, b, few, how),
-                   large = detail::median_hop(here, a, b, how.bytes, how);
-      found = {small, large > small ? static_cast<double>(how.bytes - few) / (large - small)
-                                    : std::numeric_limits<double>::infinity()};
-    }
-    for (int other = 0; other < here.size(); ++other) {  // the one that has measured tells all
-      if (other == a || (here.rank() != a && here.rank() != other)) continue;
-      int const channel = here.open({a, other, traffic::activation});
-      auto told = found;
-      here.wait(here.rank() == a ? here.send(channel, message_of(told)) : here.post(channel, message_of(told)));
-      if (here.rank() == other) found = told;
-    }
-    links.push_back({a, b, found[0], found[1]});
+  int const ranks = here.size(), rank = here.rank(), links = ranks > 2 ? ranks : ranks - 1;
+  std::vector<double> all;  // latency and bandwidth of the links so far
+  std::vector<double> own;
+  for (int a = 0; a < links; ++a) {
+    int const b = (a + 1) % ranks;
+    here.agree("pipewright: links are measured");  // one after another
+    if (rank != a && rank != b) continue;
+    double const small = detail::median_hop(here, a, b, few, how),
+                 large = detail::median_hop(here, a, b, how.bytes, how);
+    if (rank == a)
+      own = {small, large > small ? static_cast<double>(how.bytes - few) / (large - small)
+                                  : std::numeric_limits<double>::infinity()};
   }
-  return links;
+  auto const up = [&](int from) { return here.open({from, from + 1, traffic::activation}); };
+  auto const down = [&](int to) { return here.open({to + 1, to, traffic::gradient}); };
+  if (rank > 0) here.wait(here.post(up(rank - 1), message_of(all)));
+  all.insert(all.end(), own.begin(), own.end());
+  auto told = all;
+  if (rank + 1 < ranks) {
+    here.wait(here.send(up(rank), message_of(told)));
+    here.wait(here.post(down(rank), message_of(all)));
+  }
+  told = all;
+  if (rank > 0) here.wait(here.send(down(rank - 1), message_of(told)));
+  std::vector<measured_link> found;
+  for (int a = 0; a < links; ++a)
+    found.push_back(
+        {a, (a + 1) % ranks, all[2 * static_cast<std::size_t>(a)], all[2 * static_cast<std::size_t>(a) + 1]});
+  return found;
 }
 
 }  // namespace pipewright::inline v0

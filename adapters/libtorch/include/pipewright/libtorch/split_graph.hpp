@@ -18,6 +18,8 @@
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <pipewright/error.hpp>
+
 namespace pipewright::inline v0::libtorch::detail {
 
 /// Where the graph of something that forward gave begins. That itself may be sent, and gone.
@@ -41,7 +43,12 @@ struct graph_root {
 inline auto edges_of(std::vector<at::Tensor> const& leaves) -> torch::autograd::edge_list {
   torch::autograd::edge_list edges;
   edges.reserve(leaves.size());
-  for (at::Tensor const& each : leaves) edges.emplace_back(torch::autograd::impl::grad_accumulator(each), 0);
+  for (at::Tensor const& each : leaves) {
+    if (!each.requires_grad())
+      throw error(
+          "a parameter has stopped to require a gradient since its stage was made; freeze it before, or by options_of");
+    edges.emplace_back(torch::autograd::impl::grad_accumulator(each), 0);
+  }
   return edges;
 }
 
@@ -62,12 +69,15 @@ class split_graph {
     groups_.clear();
     finished_.clear();
     look_at(roots);
-    auto const way = above(nodes_of(leaves), {});
+    auto const ends = edges_of(leaves);  // held: a leaf that nothing depends on has a node only as long
+    std::vector<node*> nodes;
+    for (auto const& each : ends) nodes.push_back(each.function.get());
+    auto const way = above(std::move(nodes), {});
     std::unordered_map<node*, std::size_t> group_of;
     tensors wanted = leaves;
     std::vector<std::size_t> wanted_parameters;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
-      auto const leaf = torch::autograd::impl::grad_accumulator(parameters[i]);
+      auto const leaf = edges_of({parameters[i]}).front().function;
       auto const met = above({leaf.get()}, way);
       node* only = nullptr;
       int places = 0;
@@ -156,11 +166,6 @@ class split_graph {
           meet(edge.function);
         }
     }
-  }
-  std::vector<node*> nodes_of(tensors const& leaves) const {
-    std::vector<node*> nodes;
-    for (at::Tensor const& each : leaves) nodes.push_back(torch::autograd::impl::grad_accumulator(each).get());
-    return nodes;
   }
   /// All nodes from which these can be come to; the search does not go on above those in `ends`.
   set above(std::vector<node*> open, set const& ends) const {

@@ -97,7 +97,7 @@ struct summing_embedding : torch::autograd::Function<summing_embedding> {
 }  // namespace detail
 
 /// x w + bias, over x's last extent; `is_out_by_in`: the weight is stored as torch::linear has it. There may be no bias. In
-/// a stage the weight's gradient is added to the sum over micro-batches by the product itself, which saves two passes over
+/// a stage both gradients are added to the sum over micro-batches at once, the weight's by the product itself, which saves two passes over
 /// the weight and its memory. Use a weight at one place only: else both halves of a backward that is split add up in
 /// another order than one backward.
 inline auto affine(at::Tensor const& x, at::Tensor const& weight, std::optional<at::Tensor> const& bias,
