@@ -15,11 +15,8 @@
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/partition/balanced_sizes.hpp>
 #include <pipewright/partition/model_profile.hpp>
-#include <pipewright/pipeline/optimizer.hpp>
-#include <pipewright/profile/profile_layers.hpp>
-#include <pipewright/stage/balance.hpp>
 
-#include "repeated_tokens.hpp"
+#include "layer_profile.hpp"
 #include "request.hpp"
 
 namespace trainer {
@@ -93,13 +90,20 @@ inline std::vector<int> cut_of(request const& r, int stages) {
   return r.balance;
 }
 
+inline gpt2::configuration with_one_block(gpt2::configuration sizes) {
+  sizes.layers = 1;
+  return sizes;
+}
+
 /// Every layer's cost in milliseconds on this machine, at the pace that was asked for: medians of a few micro-batches through
 /// the embedding, a block and the head. `one_block`: the layers of the same model with one block.
 inline layer_costs measured_costs_of(request const& r, auto one_block) {
-  repeated_tokens const batch{{r.sequences, r.sequence_length()}, r.model.vocabulary};
   auto const found =
-      pw::profile_layers(pw::balance(std::move(one_block), {1, 1, 1}), batch, r.sequences, pw::sgd{.rate = 0},
-                         {.warm_up = 1, .micro_batches = 5, .seed = r.seed, .counts_saved = false});
+      profile_of(std::move(one_block), {with_one_block(r.model),
+                                        r.sequences,
+                                        r.sequence_length(),
+                                        false,
+                                        {.warm_up = 1, .micro_batches = 5, .seed = r.seed, .counts_saved = false}});
   layer_costs costs(static_cast<std::size_t>(gpt2::layer_count(r.model)), found.profile.layers[1]);
   costs.front() = found.profile.layers[0];
   costs.back() = found.profile.layers[2];
@@ -108,10 +112,6 @@ inline layer_costs measured_costs_of(request const& r, auto one_block) {
       *time *= 1e3 * r.pace;
   for (auto& each : costs) each.update = 0;  // an optimizer's own would have to be measured
   return costs;
-}
-inline gpt2::configuration with_one_block(gpt2::configuration sizes) {
-  sizes.layers = 1;
-  return sizes;
 }
 /// Those of the host's GPT-2.
 inline layer_costs measured_costs(request const& r) {

@@ -2,7 +2,7 @@
 // What all layers of a GPT-2 take and hold, of either backend.
 #pragma once
 
-#include <string>
+#include <utility>
 #include <vector>
 
 #include <pipewright/gpt2/configuration.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of the trainer needs LibTorch, by functions that do not: a library of its own, which a training that asks for it loads.
+// What of the trainer and the profiler needs LibTorch, by functions that do not: a library of its own, loaded by who asks for it.
 // To load LibTorch takes most of a second, and its headers a quarter of a minute to compile.
 #pragma once
 

@@ -324,6 +324,23 @@ TEST_CASE("frozen parameters are versions too, and have no gradient") {
   }
 }
 
+TEST_CASE("a parameter that is frozen once its stage is made is refused, whole and in halves") {
+  auto const module = set(torch::nn::Linear(3, 2));
+  held h(lt::stage<>{module});
+  tensor y, dx;
+  lt::stage<>::saved kept;
+  auto g = pw::make_gradients<lt::stage<>>(h.weights);
+  module->bias.set_requires_grad(false);
+  for (bool const in_halves : {false, true}) {
+    h.stage.forward(h.context, h.weights, numbers({4, 3}), y, kept);
+    CHECK(says(sentence_of([&] {
+                 if (in_halves) h.stage.backward_input(h.context, h.weights, kept, numbers({4, 2}, 1), dx);
+                 else h.stage.backward(h.context, h.weights, kept, numbers({4, 2}, 1), dx, g);
+               }),
+               "a parameter has stopped to require a gradient since its stage was made; freeze it before"));
+  }
+}
+
 TEST_CASE("running statistics see each micro-batch once, and evaluation uses them") {
   auto const module = set(torch::nn::BatchNorm1d(3));
   held h(lt::stage<>{module});

@@ -5,13 +5,7 @@
 #   backends.sh TRAIN_GPT2
 set -u
 trainer=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-fail() {
-  echo "FAILED $*"
-  failed=1
-}
+. "$(dirname "$0")/checks.sh"
 losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]' | sed 's/.*\[//; s/\]//'; }
 # alike LOSSES LOSSES: as many, each within a ten-thousandth, and falling
 alike() {

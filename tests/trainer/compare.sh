@@ -9,13 +9,7 @@ transport=$2
 backend=$3
 schedules=$4
 shift 4
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-fail() {
-  echo "FAILED $*"
-  failed=1
-}
+. "$(dirname "$0")/checks.sh"
 figures() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]|"sample":"[^"].*'; }
 # same NAME OPTION...: threads and processes
 same() {

@@ -5,13 +5,7 @@
 #   profiles.sh PROFILE_GPT2 SCHEDULE_PLANNER
 set -u
 profile=$1 planner=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-fail() {
-  echo "FAILED $*"
-  failed=1
-}
+. "$(dirname "$0")/checks.sh"
 # bytes FILE FIELD: of each layer, on a line
 bytes() { grep -o "\"$2\": [0-9.]*" "$work/$1.json" | sed 's/.*: //'; }
 

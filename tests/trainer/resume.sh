@@ -9,14 +9,8 @@ trainer=$1
 transport=$2
 schedules=$3
 shift 3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/checks.sh"
 losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]'; }
-failed=0
-fail() {
-  echo "FAILED $*"
-  failed=1
-}
 launcher=("$@")
 launch() { timeout -k 5 100 "${launcher[@]}" "$@"; }
 

@@ -96,6 +96,7 @@ struct stage_profile : layer_profile {
   double between = 0;  ///< bytes that it keeps of a micro-batch between its layers, where the next one keeps its input
 };
 
+/// The stages that a cut makes, by the numbers of their layers. Throws error where these are not the profile's.
 inline std::vector<stage_profile> stages_of(model_profile const& p, std::vector<int> const& sizes) {
   std::vector<stage_profile> stages;
   std::size_t layer = 0;

@@ -110,26 +110,23 @@ inline rank_memory memory_of_stage(plan_view const& p, model_profile const& of, 
 inline std::vector<rank_memory> memory_of_ranks(plan_view const& p, model_profile const& of,
                                                 std::vector<int> const& sizes) {
   auto const stages = stages_of(of, sizes);
-  auto const saved = detail::saved_values(p, of.frees_saved);
   std::vector<rank_memory> ranks(static_cast<std::size_t>(p.facts.ranks));
   for (int s = 0; s < p.stages(); ++s) {
     auto const at = static_cast<std::size_t>(s);
     ranks[static_cast<std::size_t>(p.rank_of_stage[s])] +=
-        detail::memory_of_stage(p, of, s, stages[at], s == 0 ? of.input : stages[at - 1].output, saved[at]);
+        detail::memory_of_stage(p, of, s, stages[at], s == 0 ? of.input : stages[at - 1].output,
+                                of.frees_saved ? 0 : detail::saved_slots(p, s));
   }
-  if (of.frees_saved)  // its stages do not hold the most of theirs at one time
+  if (of.frees_saved)  // counted while it is held: a rank's stages do not hold the most of theirs at one time
     for (int r = 0; r < p.facts.ranks; ++r) {
       auto& m = ranks[static_cast<std::size_t>(r)];
       std::vector<std::size_t> mine;
-      double between = 0;
       for (std::size_t s = 0; s < stages.size(); ++s)
-        if (p.rank_of_stage[s] == r) {
-          mine.push_back(s);
-          between += detail::saved_slots(p, static_cast<int>(s)) * stages[s].between;
-        }
-      m.activations = m.workspace = 0;
+        if (p.rank_of_stage[s] == r) mine.push_back(s);
+      double const in_slots = m.activations;
+      m.workspace = 0;
       detail::follow_saved(p, r, [&](instruction const& next, std::vector<int> const& now) {
-        double held = between;
+        double held = in_slots;
         for (std::size_t const s : mine) held += now[s] * stages[s].saved;
         double const beside = stages[next.what.stage].workspace;
         if (held + beside > m.activations + m.workspace) m.activations = held, m.workspace = beside;

@@ -13,7 +13,8 @@ struct pipeline_bytes {
   std::size_t activations = 0;  ///< in all slots: what stages saved
   std::size_t inputs = 0;       ///< in all slots
   std::size_t targets = 0;      ///< in all slots
-  std::size_t boundaries = 0;   ///< in all slots: outputs to other ranks and of second forwards, gradients of both
+  std::size_t boundaries =
+      0;  ///< in all slots: outputs to other ranks, those of second forwards, gradients of inputs and outputs
 
   /// All that micro-batches in flight take.
   std::size_t in_flight() const { return activations + inputs + targets + boundaries; }
