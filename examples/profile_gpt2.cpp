@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Question: what do my model's layers cost? Measures those of a GPT-2 on this machine and writes a profile for schedule_planner.
+// Question: what do my model's layers cost, and the links between my ranks? Measures those of a GPT-2 on this machine and writes a
+// profile for schedule_planner.
 // Exit code 0: done; 2: it cannot be done, and why.
+#include <algorithm>
+#include <csignal>
+#include <cstddef>
 #include <cstdio>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +16,9 @@
 #include <unistd.h>
 
 #include <pipewright/gpt2/model.hpp>
+#include <pipewright/launch/launch.hpp>
 #include <pipewright/profile/profile_layers.hpp>
+#include <pipewright/profile/profile_links.hpp>
 #include <pipewright/trace/write_file.hpp>
 
 #include "schedule_planner/profile_file.hpp"
@@ -19,17 +27,59 @@
 #include "train_gpt2/layer_profile.hpp"
 #include "train_gpt2/libtorch_half.hpp"
 #include "train_gpt2/request.hpp"
+#include "train_gpt2/start.hpp"
 
 namespace {
 
 namespace pw = pipewright;
 
+/// Which rank of a launcher's job this is, and the links of all of them.
+struct measured_links {
+  int rank = 0;
+  std::vector<pw::device_link> links;
+};
+
+/// Measures links with values of so many bytes. The job is over then: only rank 0 has more to do.
+measured_links links_over(std::string const& transport, std::size_t bytes, double deadline) {
+  trainer::request job;
+  job.transport = transport;
+  job.ranks = pw::launch::find_place().size;
+  job.deadline = deadline;
+  if (job.ranks < 2)
+    throw pw::error(
+        fmt::format("--links {0} measures what lies between ranks, and there is one; start several: {1} 2 "
+                    "profile_gpt2 --links {0}",
+                    transport, transport == "mpi" ? "mpirun -np" : "pipewright-run -n"));
+  static std::unique_ptr<trainer::processes const>
+      ranks;  // where something goes wrong, ended after main() has said what
+  ranks = trainer::processes_of(job);
+  measured_links found{.rank = ranks->rank(), .links = {}};
+  ranks->run(job, {}, [&](trainer::endpoint& here) {
+    found.links = pw::profile_links(here, {.bytes = bytes});
+    return trainer::share{};
+  });
+  ranks.reset();
+  std::signal(SIGTERM, SIG_DFL);  // nobody has to be told any more
+  return found;
+}
+
+/// What a plan may rely on between any two ranks.
+pw::device_link slowest_of(std::vector<pw::device_link> const& links) {
+  auto slowest = links.front();
+  for (auto const& each : links) {
+    slowest.latency = std::max(slowest.latency, each.latency);
+    slowest.bandwidth = std::min(slowest.bandwidth, each.bandwidth);
+  }
+  return slowest;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Measures what the layers of a GPT-2 take and hold on this machine.", "profile_gpt2");
   app.footer(
       "Example: profile_gpt2 --model small --sequences 4 -o small.json; schedule_planner small.json --devices 2");
-  std::string model = "small", backend = "host", output = "-", optimizer = "adam";
+  std::string model = "small", backend = "host", output = "-", optimizer = "adam", links;
   int sequences = 4, length = 0;
+  double deadline = 60;
   pw::profile_options how;
   app.option_defaults()->always_capture_default();
   app.add_option("--model", model,
@@ -45,6 +95,11 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(1, 1'000'000));
   app.add_option("--warm-up", how.warm_up, "Micro-batches before them that do not count")
       ->check(CLI::Range(0, 1'000'000));
+  app.add_option("--links", links,
+                 "Measure the links between the processes of a launcher first, over mpi or gloo, as in pipewright-run "
+                 "-n 4 profile_gpt2 --links gloo")
+      ->check(CLI::IsMember({"mpi", "gloo"}));
+  app.add_option("--deadline", deadline, "Seconds that a rank waits for another")->check(CLI::Range(1., 1e6));
   app.add_option("-o,--output", output, "The profile, a JSON file; - is the standard output");
   try {
     app.parse(argc, argv);
@@ -57,6 +112,13 @@ int run(int argc, char** argv) {
   if (length == 0) length = sizes.positions;
   trainer::check_micro_batch(sizes, sequences, length);
   trainer::check_writable(output);  // before all is measured
+  measured_links between;
+  if (!links.empty())
+    between = links_over(links,
+                         4 * static_cast<std::size_t>(sequences) * static_cast<std::size_t>(length) *
+                             static_cast<std::size_t>(sizes.width),
+                         deadline);
+  if (between.rank > 0) return 0;
   if (isatty(STDERR_FILENO) == 1)
     how.progress = [](int done, int all) {
       fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));
@@ -73,6 +135,8 @@ int run(int argc, char** argv) {
       planner::written({.model = fmt::format("GPT-2 of {} blocks, width {}, {} sequences of {} tokens, {}",
                                              sizes.layers, sizes.width, sequences, length, backend),
                         .profile = std::move(found.profile),
+                        .link = between.links.empty() ? std::nullopt : std::optional(slowest_of(between.links)),
+                        .links = between.links,
                         .spread = std::move(found.spread)});
   if (output == "-") tool::print(text);
   else pw::write_file(output, [&](auto&& append) { append(text); });

@@ -74,9 +74,12 @@ int run(int argc, char** argv) {
   }
   auto const read = planner::read_profile(tool::read_file(file), tool::name_of_file(file));
   if (!memory.empty()) on.memory = planner::parse_bytes(memory, "--memory");
-  on.latency = read.latency.value_or(0);
-  on.bandwidth = read.bandwidth.value_or(on.bandwidth);
-  if (!link.empty()) planner::parse_link(link, on);
+  if (!link.empty()) {
+    planner::parse_link(link, on);
+  } else {
+    on.links = read.links;
+    if (read.link) on.latency = read.link->latency, on.bandwidth = read.link->bandwidth;
+  }
   on.pace = paces;
   if (!among.sizes.empty() && (std::accumulate(among.sizes.begin(), among.sizes.end(), 0LL) != read.profile.count() ||
                                *std::min_element(among.sizes.begin(), among.sizes.end()) < 1))

@@ -6,7 +6,9 @@
 //     "samples": 2,                                          of the micro-batch that was measured
 //     "input_bytes": 512, "target_bytes": 512,
 //     "frees_saved": true,                                   once backward is done; false where it is not said
-//     "link": {"latency": 5e-06, "bandwidth": 1.2e+10},      seconds, bytes a second; optional
+//     "link": {"latency": 5e-06, "bandwidth": 1.2e+10},      seconds, bytes a second (no limit where it is not said); optional
+//     "links": [ {"from": 0, "to": 1,                        ranks; those that differ from "link"; optional
+//                 "latency": 5e-06, "bandwidth": 1.2e+10}, ... ],
 //     "layers": [
 //       { "name": "embedding", "forward": 0.0001, "backward_input": 0, "backward_weight": 0.0001, "recompute": 0.0001,
 //         "update": 0.00005,                                 one update of its weights; optional
@@ -30,6 +32,7 @@
 #include <nlohmann/json.hpp>
 
 #include <pipewright/error.hpp>
+#include <pipewright/partition/cluster.hpp>
 #include <pipewright/partition/model_profile.hpp>
 
 #include "../tool/schedule_names.hpp"
@@ -43,8 +46,9 @@ using json = nlohmann::ordered_json;
 struct profile_file {
   std::string model;
   pw::model_profile profile;
-  std::optional<double> latency{}, bandwidth{};  ///< of the links that were measured
-  std::vector<double> spread{};                  ///< by layer; empty: not said
+  std::optional<pw::device_link> link{};  ///< that ranks have between them; its own ranks count for nothing
+  std::vector<pw::device_link> links{};   ///< of certain ranks
+  std::vector<double> spread{};           ///< by layer; empty: not said
 };
 
 namespace detail {
@@ -72,6 +76,11 @@ class fields {
       fail(fmt::format("has {} as '{}', which is a number from 0 to 1e30", value.dump(), name));
     return x;
   }
+  int whole_number(char const* name) const {
+    double const x = number(name);
+    if (x != std::floor(x) || x > 1e9) fail(fmt::format("has no whole number from 0 to 1e9 as '{}'", name));
+    return static_cast<int>(x);
+  }
   bool truth(char const* name) const {
     auto const& value = at(name);
     if (!value.is_boolean()) fail(fmt::format("has neither true nor false as '{}'", name));
@@ -92,6 +101,18 @@ class fields {
   json const& of_;
   std::string place_;
 };
+
+inline pw::device_link link_of(fields const& of) {
+  pw::device_link found{.from = 0, .to = 1, .latency = of.number("latency")};
+  if (of.has("bandwidth")) found.bandwidth = of.number("bandwidth");
+  if (found.bandwidth <= 0) of.fail("has a bandwidth of 0");
+  return found;
+}
+inline json written(pw::device_link const& link) {
+  json all{{"latency", link.latency}};
+  if (std::isfinite(link.bandwidth)) all["bandwidth"] = link.bandwidth;
+  return all;
+}
 
 /// JSON, or a sentence. A field that is there twice is refused: which one was meant?
 inline json parse(std::string const& text, std::string const& name) {
@@ -122,9 +143,9 @@ inline json parse(std::string const& text, std::string const& name) {
 /// Throws pipewright::error, with the file's name and the place, where the text is no profile.
 inline profile_file read_profile(std::string const& text, std::string const& name) {
   auto const all = detail::parse(text, name);
-  detail::fields const top(
-      all, name,
-      {"format", "version", "model", "samples", "input_bytes", "target_bytes", "frees_saved", "link", "layers"});
+  detail::fields const top(all, name,
+                           {"format", "version", "model", "samples", "input_bytes", "target_bytes", "frees_saved",
+                            "link", "links", "layers"});
   if (top.text("format") != "pipewright-profile")
     top.fail("is not a profile: its 'format' is not 'pipewright-profile'");
   if (top.number("version") != 1)
@@ -138,11 +159,21 @@ inline profile_file read_profile(std::string const& text, std::string const& nam
   read.profile.input = top.number("input_bytes");
   read.profile.target = top.number("target_bytes");
   read.profile.frees_saved = top.has("frees_saved") && top.truth("frees_saved");
-  if (top.has("link")) {
-    detail::fields const link(top.at("link"), name + ": link", {"latency", "bandwidth"});
-    read.latency = link.number("latency");
-    read.bandwidth = link.number("bandwidth");
-    if (*read.bandwidth <= 0) link.fail("has a bandwidth of 0");
+  if (top.has("link")) read.link = detail::link_of({top.at("link"), name + ": link", {"latency", "bandwidth"}});
+  if (top.has("links")) {
+    auto const& links = top.at("links");
+    if (!links.is_array()) top.fail("has no list as 'links'");
+    for (std::size_t i = 0; i < links.size(); ++i) {
+      detail::fields const of(links[i], fmt::format("{}: link {}", name, i), {"from", "to", "latency", "bandwidth"});
+      auto found = detail::link_of(of);
+      found.from = of.whole_number("from");
+      found.to = of.whole_number("to");
+      if (found.from == found.to) of.fail("joins a rank with itself");
+      for (auto const& other : read.links)
+        if (std::minmax(other.from, other.to) == std::minmax(found.from, found.to))
+          of.fail(fmt::format("is another one of ranks {} and {}", found.from, found.to));
+      read.links.push_back(found);
+    }
   }
   auto const& layers = top.at("layers");
   if (!layers.is_array() || layers.empty()) top.fail("has no list of at least one layer as 'layers'");
@@ -189,7 +220,12 @@ inline std::string written(profile_file const& of) {
   all["input_bytes"] = of.profile.input;
   all["target_bytes"] = of.profile.target;
   if (of.profile.frees_saved) all["frees_saved"] = true;
-  if (of.latency && of.bandwidth) all["link"] = {{"latency", *of.latency}, {"bandwidth", *of.bandwidth}};
+  if (of.link) all["link"] = detail::written(*of.link);
+  for (auto const& each : of.links) {
+    json link{{"from", each.from}, {"to", each.to}};
+    link.update(detail::written(each));
+    all["links"].push_back(std::move(link));
+  }
   for (std::size_t i = 0; i < of.profile.layers.size(); ++i) {
     auto const& l = of.profile.layers[i];
     json layer{{"name", l.name},

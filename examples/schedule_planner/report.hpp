@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <pipewright/partition/cut_with_replicas.hpp>
 #include <pipewright/partition/planner.hpp>
 
 #include "amounts.hpp"
@@ -72,6 +74,37 @@ inline std::string why_not(pw::plan_candidate const& c, pw::cluster const& on) {
                      in_bytes(c.most_memory() - on.memory));
 }
 
+/// PipeDream's cut with replicas, of the profile's own micro-batches, over links that are all like the slowest; none where devices
+/// differ, which it does not know of, or there are too many layers and devices for it.
+inline std::optional<pw::replicated_cut> with_replicas(answer const& a) {
+  double const layers = a.of.profile.count(), devices = a.on.ranks;
+  if (!a.on.pace.empty() || layers * layers * devices * devices > 3e8) return std::nullopt;
+  pw::replica_costs costs{.work = {}, .parameters = {}, .crossing = {}, .bandwidth = a.on.bandwidth};
+  for (auto const& link : a.on.links) costs.bandwidth = std::min(costs.bandwidth, link.bandwidth);
+  for (auto const& l : a.of.profile.layers) {
+    costs.work.push_back(l.work());
+    costs.parameters.push_back(l.parameters);
+    costs.crossing.push_back(l.output);
+  }
+  costs.crossing.pop_back();
+  return pw::cut_with_replicas(costs, a.on.ranks);
+}
+
+/// What replicas would bring, where they would: said, since nothing runs them yet.
+inline std::string replicas(answer const& a) {
+  auto const found = with_replicas(a);
+  if (!found || static_cast<int>(found->stages.size()) == a.on.ranks) return {};
+  std::vector<std::string> stages;
+  for (auto const& [first, last, count] : found->stages)
+    stages.push_back(fmt::format("{}{} on {} device{}", first + 1 == last ? "layer " : "layers ",
+                                 first + 1 == last ? std::to_string(first) : fmt::format("{} to {}", first, last - 1),
+                                 count, count == 1 ? "" : "s"));
+  return fmt::format(
+      "not runnable yet: with replicas of stages, which the engine does not have, PipeDream's cut would train up to "
+      "{:.4g} samples/s: {} (it counts neither memory nor the filling of the pipeline)\n",
+      a.of.profile.samples / found->dearest, fmt::join(stages, ", "));
+}
+
 /// The ranked table, `top` lines of it.
 inline std::string table(answer const& a, std::size_t top) {
   using state = pw::plan_candidate::state;
@@ -123,7 +156,7 @@ inline std::string table(answer const& a, std::size_t top) {
                         lean.schedule, lean.facts.micro_batches, lean.samples, lean.samples == 1 ? "" : "s",
                         name_of(lean.recompute), why_not(lean, a.on));
   }
-  return text;
+  return text + replicas(a);
 }
 
 /// Why there is no plan, and the smallest change that gives one.
@@ -219,6 +252,13 @@ inline json json_of(answer const& a) {
   json all{{"model", a.of.model}, {"batch", a.among.batch}, {"ranks", a.on.ranks}, {"bound_seconds", a.ranking.bound}};
   all["candidates"] = json::array();
   for (auto const& c : a.ranking.candidates) all["candidates"].push_back(json_of(c, a));
+  if (auto const found = with_replicas(a)) {
+    json stages = json::array();
+    for (auto const& [first, last, count] : found->stages)
+      stages.push_back({{"first", first}, {"last", last - 1}, {"devices", count}});
+    all["with_replicas"] = {
+        {"runnable", false}, {"samples_per_second", a.of.profile.samples / found->dearest}, {"stages", stages}};
+  }
   return all;
 }
 

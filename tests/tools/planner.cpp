@@ -66,6 +66,39 @@ TEST_CASE("a table with reasons, and the flags of the best") {
       "train_gpt2 --schedule flush --ranks 4 --micro-batches 8 --sequences 1 --balance 2,2,1,1 --recompute never\n"));
 }
 
+TEST_CASE("what replicas would bring is said, and nothing more") {
+  // Without a price of links, four devices that share the micro-batches do a quarter of the work each.
+  auto const with = planner(file_of(profile()) + " --devices 4 --batch 8 --schedules flush");
+  CHECK(says(with.out, "not runnable yet: with replicas of stages"));
+  CHECK(says(with.out, "up to 166.7 samples/s: layers 0 to 5 on 4 devices (it counts"));
+  // Where weights pass slowly, a device of its own for each stage is best, and none is said.
+  std::string const slow = " --devices 2 --batch 8 --schedules flush --balance 4,2 --link 1MB/s";
+  auto const without = planner(file_of(profile()) + slow);
+  CHECK(without.code == 0);
+  CHECK(!says(without.out, "replicas"));
+  auto const found = json::parse(planner(file_of(profile()) + slow + " --json").out).at("with_replicas");
+  CHECK(found.at("runnable") == false);
+  CHECK(found.at("stages").size() == 2);
+  CHECK(!says(planner(file_of(profile()) + " --devices 2 --batch 8 --pace 1,2").out, "replicas"));
+  auto slow_somewhere = profile();
+  slow_somewhere["links"] = {{{"from", 0}, {"to", 1}, {"latency", 0}, {"bandwidth", 1e6}}};
+  std::string const same = " --devices 2 --batch 8 --schedules flush --balance 4,2 --json";
+  CHECK(json::parse(planner(file_of(slow_somewhere) + same).out).at("with_replicas") == found);
+}
+
+TEST_CASE("a profile's links are those that count, unless others are said") {
+  auto measured = profile();
+  measured["link"] = {{"latency", 0}};  // nothing said of a bandwidth
+  measured["links"] = {{{"from", 1}, {"to", 0}, {"latency", 0.001}, {"bandwidth", 1e8}}};
+  auto const communication = [&](std::string const& more) {
+    auto const all = planner(
+        file_of(measured) + " --devices 3 --batch 1 --schedules gpipe --balance 2,2,2 --recompute never --json" + more);
+    return json::parse(all.out).at("candidates")[0].at("parts").at("communication").get<double>();
+  };
+  CHECK(communication("") == doctest::Approx(2 * (1e-3 + 1e5 / 1e8)));
+  CHECK(communication(" --link 1GB/s,1ms") == doctest::Approx(4 * (1e-3 + 1e5 / 1e9)));
+}
+
 TEST_CASE("as JSON, as pictures, as code") {
   auto const prefix = (directory() / "plan").string(), code = (directory() / "plan.hpp").string();
   auto const result = planner(file_of(profile()) + " --devices 2 --batch 4 --json --draw '" + prefix + "' --emit '" +
@@ -252,6 +285,14 @@ TEST_CASE("a question that is none") {
                for (auto& l : j["layers"]) l["forward"] = l["backward_input"] = l["backward_weight"] = 0;
              }),
              "take some time"));
+  auto const linked = [&](json const& links) { return wrong([&](json& j) { j["links"] = links; }); };
+  CHECK(says(linked(1), "has no list as 'links'"));
+  CHECK(says(linked({{{"from", 0}, {"latency", 0}}}), "link 0 lacks 'to'"));
+  CHECK(says(linked({{{"from", 0}, {"to", 0.5}, {"latency", 0}}}), "link 0 has no whole number"));
+  CHECK(says(linked({{{"from", 1}, {"to", 1}, {"latency", 0}}}), "link 0 joins a rank with itself"));
+  CHECK(says(linked({{{"from", 0}, {"to", 1}, {"latency", 0}, {"bandwidth", 0}}}), "link 0 has a bandwidth of 0"));
+  CHECK(says(linked({{{"from", 0}, {"to", 1}, {"latency", 0}}, {{"from", 1}, {"to", 0}, {"latency", 0}}}),
+             "link 1 is another one of ranks 1 and 0"));
   CHECK(says(refused(file_with(R"({"format":"pipewright-profile","format":1})") + " --devices 2"), "'format' twice"));
   CHECK(says(refused(file_with("{") + " --devices 2"), "is not JSON"));
 }

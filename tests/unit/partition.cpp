@@ -68,6 +68,9 @@ struct random_chain {
   void draw_paces() {
     for (int i = 0; i < stages; ++i) chain.pace.push_back(1 + below(4));
   }
+  void draw_link_paces() {
+    for (int i = 0; i < stages; ++i) chain.link_pace.push_back(below(4));
+  }
 };
 
 /// What the stages of a cut cost, layer by layer.
@@ -76,13 +79,15 @@ std::vector<number> costs_of(pw::cost_chain<number> const& c, std::vector<int> c
   std::size_t at = 0;
   auto const n = c.work.size();
   for (std::size_t s = 0; s < sizes.size(); ++s) {
-    auto const crossing = [&](std::size_t behind) {
-      return c.crossing.empty() || behind == 0 || behind == n ? number{0} : c.crossing[behind - 1];
+    auto const crossing = [&](std::size_t link, std::size_t behind) {
+      return c.crossing.empty() || behind == 0 || behind == n
+                 ? number{0}
+                 : c.crossing[behind - 1] * (c.link_pace.empty() ? 1 : c.link_pace[link]);
     };
-    number const in = crossing(at);
+    number const in = crossing(s - 1, at);
     number work = 0;
     for (int i = 0; i < sizes[s]; ++i) work += c.work[at++] * (c.pace.empty() ? 1 : c.pace[s]);
-    number const out = crossing(at);
+    number const out = crossing(s, at);
     found.push_back(c.over == pw::crossings::added ? work + in + out : std::max({work, in, out}));
   }
   return found;
@@ -181,6 +186,17 @@ TEST_CASE("devices of different pace") {
   }
 }
 
+TEST_CASE("links of different pace") {
+  for (unsigned seed = 0; seed < chains; ++seed) {
+    CAPTURE(seed);
+    random_chain r(7'000'000 + seed);
+    r.draw_crossings();
+    r.draw_link_paces();
+    if (r.below(2) == 0) r.draw_paces();
+    check_best(r, pw::cut_chain(r.chain, r.stages), anything);
+  }
+}
+
 TEST_CASE("a memory limit that differs by stage") {
   for (unsigned seed = 0; seed < chains; ++seed) {
     CAPTURE(seed);
@@ -222,6 +238,7 @@ TEST_CASE("the chunks of a rank together") {
       placement.push_back(is_v && s / ranks % 2 == 1 ? ranks - 1 - s % ranks : s % ranks);
     if (r.below(4) == 0)
       for (int s = 0; s < r.stages; ++s) r.chain.pace.push_back(1 + placement[static_cast<std::size_t>(s)] % 2);
+    if (r.below(4) == 0) r.draw_link_paces();
     auto const dearest_rank = [&](std::vector<int> const& sizes) {
       std::vector<number> loads(static_cast<std::size_t>(ranks));
       auto const costs = costs_of(r.chain, sizes);
@@ -326,8 +343,16 @@ TEST_CASE("what is no chain is said") {
       pw::error);
   CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<int>{.work = {1, 2}, .pace = {1}}, 2),
                        "a chain cannot be cut: `pace` has one value for each stage, or none", pw::error);
-  CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<double>{.work = {1, std::numeric_limits<double>::quiet_NaN()}}, 2),
-                       "a chain cannot be cut: work and crossings are numbers that are not negative", pw::error);
+  CHECK_THROWS_WITH_AS(
+      pw::cut_chain(pw::cost_chain<double>{.work = {1, std::numeric_limits<double>::quiet_NaN()}}, 2),
+      "a chain cannot be cut: work, crossings and the paces of links are numbers that are not negative", pw::error);
+  CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<int>{.work = {1, 2}, .crossing = {1}, .link_pace = {1}}, 2),
+                       doctest::Contains("`link_pace` has one value for each stage"), pw::error);
+  CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<int>{.work = {1, 2}, .crossing = {1}, .link_pace = {-1, 1}}, 2),
+                       doctest::Contains("not negative"), pw::error);
+  for (auto const& placement : {std::vector<int>{}, std::vector{0, -1}})
+    CHECK_THROWS_WITH_AS(pw::cut_by_rank(pw::cost_chain<int>{.work = {1, 2}}, placement),
+                         doctest::Contains("a placement gives every stage a rank, from 0 on"), pw::error);
   CHECK_THROWS_AS(pw::cut_with_replicas({{1}, {1}, {}, 0}, 1), pw::error);
   CHECK_THROWS_AS(pw::uniform_sizes(2, 3), pw::error);
 }

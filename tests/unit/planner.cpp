@@ -64,6 +64,8 @@ struct drawn {
     if (engine() % 3 == 0)
       for (int r = 0; r < on.ranks; ++r) on.pace.push_back(1 + number(1));
     if (engine() % 2 == 0) on.memory = 10 + number(150);
+    if (engine() % 3 == 0)
+      for (int r = 0; r + 1 < on.ranks; r += 2) on.links.push_back({r + 1, r, number(0.2), 0.5 + number(20)});
     among.batch = 1 + static_cast<int>(engine() % 12);
     among.most_chunks = 3;
     among.worth_simulating = 1000;
@@ -234,7 +236,9 @@ TEST_CASE("with one stage a rank no cut has a cheaper dearest rank, and one is f
             work += of.layers[layer].work() + of.layers[layer].update / per_update +
                     (c.recompute == pw::recompute_mode::always ? of.layers[layer].recompute : 0);
           most = std::max(most, work * d.on.pace_of(static_cast<int>(s)));
-          if (layer < of.layers.size()) most = std::max(most, of.layers[layer - 1].output / d.on.bandwidth);
+          if (layer == of.layers.size()) continue;
+          bool const differs = s % 2 == 0 && !d.on.links.empty();
+          most = std::max(most, of.layers[layer - 1].output / (differs ? d.on.links[s / 2].bandwidth : d.on.bandwidth));
         }
         return most;
       };
@@ -256,6 +260,36 @@ TEST_CASE("with one stage a rank no cut has a cheaper dearest rank, and one is f
       else CHECK(c.most_memory() == doctest::Approx(leanest));
     }
   }
+}
+
+TEST_CASE("each link carries as fast as it is said to, whichever rank sends") {
+  pw::model_profile const of = alike(3);
+  pw::shape const s{.ranks = 3, .micro_batches = 1};
+  auto const seconds = [&](pw::cluster on) {
+    on.ranks = 3;
+    return pw::time_of_step(pw::make_plan<pw::gpipe>(s), of, {1, 1, 1}, on);
+  };
+  // One micro-batch goes up and down over both links; a layer takes 3.
+  CHECK(seconds({}).total() == doctest::Approx(9));
+  CHECK(seconds({.bandwidth = 2, .latency = 0.25}).communication == doctest::Approx(4 * 0.75));
+  pw::cluster const one_slow{.bandwidth = 2, .latency = 0.25, .links = {{2, 1, 0.5, 0.125}}};
+  CHECK(seconds(one_slow).communication == doctest::Approx(2 * 0.75 + 2 * 8.5));
+  CHECK(seconds(one_slow).total() == doctest::Approx(9 + 2 * 0.75 + 2 * 8.5));
+  // What passes behind layer 1 is ten times as much: the slow link is not put there.
+  pw::model_profile wide = alike(4);
+  wide.layers[1].output = 10;
+  auto const plan = pw::make_plan<pw::gpipe>({.ranks = 2, .micro_batches = 4});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2}).value() == std::vector{2, 2});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{0, 1, 0, 1}}}).value() == std::vector{3, 1});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{1, 2, 0, 1}}}).value() == std::vector{2, 2});
+  // Two stages of one rank have no link between them.
+  auto const alone = pw::make_plan<pw::interleaved<2>>({.ranks = 1, .micro_batches = 4, .chunks = 2});
+  CHECK(pw::cut_plan(alone, wide, {.bandwidth = 0.01}).value() == std::vector{2, 2});
+  for (auto const& [link, why] :
+       {std::pair(pw::device_link{0, 1, 0, 0}, "more than 0 bytes"), std::pair(pw::device_link{0, 1, -1}, "0 seconds"),
+        std::pair(pw::device_link{1, 1}, "two different ranks, not 1 and 1")})
+    CHECK_THROWS_WITH_AS(pw::rank_plans(of, {.ranks = 2, .links = {link}}, {.batch = 4}), doctest::Contains(why),
+                         pw::error);
 }
 
 TEST_CASE("what is left out cannot win") {

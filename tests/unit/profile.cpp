@@ -223,7 +223,7 @@ TEST_CASE("links are measured one by one, and all ranks learn of all") {
     return from + to == 1 ? pw::in_process::link{.latency = 2e-3, .bandwidth = 1e8} : pw::in_process::link{};
   };
   for (int const ranks : {1, 2, 3}) {
-    std::vector<std::vector<pw::measured_link>> found(static_cast<std::size_t>(ranks));
+    std::vector<std::vector<pw::device_link>> found(static_cast<std::size_t>(ranks));
     pw::in_process::run(ranks,
                         [&](auto& here) {
                           found[static_cast<std::size_t>(here.rank())] =

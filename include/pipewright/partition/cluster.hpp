@@ -9,14 +9,28 @@
 
 namespace pipewright::inline v0 {
 
+/// What lies between two ranks: a value takes latency + bytes / bandwidth, in either direction.
+struct device_link {
+  int from, to;
+  double latency = 0;                                          ///< seconds
+  double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes a second
+};
+
 /// The devices of a pipeline, a rank each, and the links between them.
 struct cluster {
   int ranks = 1;
   double memory = std::numeric_limits<double>::infinity();     ///< bytes that a rank may use
   double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes a second, of every link and direction
   double latency = 0;                                          ///< seconds
-  std::vector<double> pace{};  ///< by rank: it takes so many times as long as the profile says; empty: 1
+  std::vector<double> pace{};        ///< by rank: it takes so many times as long as the profile says; empty: 1
+  std::vector<device_link> links{};  ///< those that differ from the others, each pair of ranks once
 
+  /// Between two ranks, whichever sends. Linear in `links`.
+  device_link link_between(int a, int b) const {
+    for (auto const& each : links)
+      if ((each.from == a && each.to == b) || (each.from == b && each.to == a)) return each;
+    return {a, b, latency, bandwidth};
+  }
   double pace_of(int rank) const { return pace.empty() ? 1 : pace[static_cast<std::size_t>(rank)]; }
   /// How many devices of pace 1 do as much.
   double devices() const {
@@ -31,9 +45,16 @@ struct cluster {
 inline void check(cluster const& c) {
   if (c.ranks < 1) throw error("a cluster has at least one rank, not " + std::to_string(c.ranks));
   if (!(c.memory > 0)) throw error("a rank of a cluster has more than 0 bytes of memory");
-  if (!(c.bandwidth > 0)) throw error("a cluster's links carry more than 0 bytes a second");
-  if (!(c.latency >= 0 && c.latency < std::numeric_limits<double>::infinity()))
-    throw error("a cluster's links have a latency of 0 seconds or more");
+  auto links = c.links;
+  links.push_back({0, 1, c.latency, c.bandwidth});
+  for (auto const& each : links) {
+    if (!(each.bandwidth > 0)) throw error("a cluster's links carry more than 0 bytes a second");
+    if (!(each.latency >= 0 && each.latency < std::numeric_limits<double>::infinity()))
+      throw error("a cluster's links have a latency of 0 seconds or more");
+    if (each.from < 0 || each.to < 0 || each.from == each.to)
+      throw error("a cluster's link joins two different ranks, not " + std::to_string(each.from) + " and " +
+                  std::to_string(each.to));
+  }
   if (!c.pace.empty() && static_cast<int>(c.pace.size()) != c.ranks)
     throw error("a cluster of " + std::to_string(c.ranks) + " ranks has a pace for each of them or none, not " +
                 std::to_string(c.pace.size()));

@@ -25,6 +25,8 @@ template<class T> struct cost_chain {
   std::vector<T> crossing{};  ///< by boundary (the i-th is behind layer i): what a cut there takes; empty: nothing
   crossings over = crossings::overlapped;
   std::vector<T> pace{};  ///< by stage: its device takes so many times as long as `work` says; empty: 1
+  /// By stage: the link behind it takes so many times as long as `crossing` says; empty: 1. The last one's counts for nothing.
+  std::vector<T> link_pace{};
 };
 
 /// Anything fits.
@@ -48,16 +50,17 @@ template<class T, class Fits> class stage_costs_of_chain {
   constexpr T cost(int stage, int first, int last) const {
     T const work = at_least(stage, first, last);
     if (of_.crossing.empty()) return work;
-    T const in = crossing(first), out = crossing(last);
+    T const in = crossing(stage - 1, first), out = crossing(stage, last);
     return of_.over == crossings::added ? work + in + out : std::max({work, in, out});
   }
   constexpr bool fits(int stage, int first, int last) const { return fits_(stage, first, last); }
 
  private:
-  constexpr T crossing(int before) const {
-    return before == 0 || before == static_cast<int>(of_.work.size())
-               ? T(0)
-               : of_.crossing[static_cast<std::size_t>(before) - 1];
+  /// Of the boundary behind a stage, where layer `before` begins the next one.
+  constexpr T crossing(int stage, int before) const {
+    if (before == 0 || before == static_cast<int>(of_.work.size())) return T(0);
+    T const alone = of_.crossing[static_cast<std::size_t>(before) - 1];
+    return of_.link_pace.empty() ? alone : alone * of_.link_pace[static_cast<std::size_t>(stage)];
   }
 
   cost_chain<T> const& of_;
@@ -75,9 +78,11 @@ template<class T> constexpr void check(cost_chain<T> const& of, int stages) {
     refuse("`crossing` has one value for each boundary, one less than there are layers, or none");
   if (!of.pace.empty() && static_cast<int>(of.pace.size()) != stages)
     refuse("`pace` has one value for each stage, or none");
-  for (auto const* each : {&of.work, &of.crossing})
+  if (!of.link_pace.empty() && static_cast<int>(of.link_pace.size()) != stages)
+    refuse("`link_pace` has one value for each stage, or none");
+  for (auto const* each : {&of.work, &of.crossing, &of.link_pace})
     for (T const& x : *each)
-      if (!(x >= T(0))) refuse("work and crossings are numbers that are not negative");
+      if (!(x >= T(0))) refuse("work, crossings and the paces of links are numbers that are not negative");
   for (T const& x : of.pace)
     if (!(x > T(0))) refuse("paces are more than 0");
 }

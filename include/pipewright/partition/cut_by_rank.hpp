@@ -102,11 +102,14 @@ template<class T, class Costs> class rank_cut_search {
 /// The cut into chunks whose dearest rank is as cheap as can be, of all its chunks together: what bounds the throughput of an
 /// interleaved schedule. `rank_of_stage` is the placement (looped, V-shaped, any). To find it is NP-hard in the number of
 /// ranks: the search leaves out what cannot win and starts from cut_chain(), the best for the dearest chunk; after
-/// `most_nodes` steps it gives the best it has seen, with a bound. Deterministic. None where no cut fits.
+/// `most_nodes` steps it gives the best it has seen, with a bound. Deterministic. None where no cut fits. Throws error where the
+/// placement gives no stage a rank, or a negative one, and as cut_chain() does.
 template<class T, class Fits = no_limit>
 constexpr std::optional<rank_cut<T>> cut_by_rank(cost_chain<T> const& of, std::vector<int> const& rank_of_stage,
                                                  long long most_nodes = 1'000'000, Fits const& fits = {}) {
   int const stages = static_cast<int>(rank_of_stage.size()), layers = static_cast<int>(of.work.size());
+  if (rank_of_stage.empty() || *std::min_element(rank_of_stage.begin(), rank_of_stage.end()) < 0)
+    throw error("a chain cannot be cut: a placement gives every stage a rank, from 0 on");
   auto first = cut_chain(of, stages, fits);
   if (!first) return std::nullopt;
   stage_costs_of_chain<T, Fits> const costs(of, fits);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -113,7 +114,17 @@ inline cost_chain<double> times_of(plan_view const& p, model_profile const& of, 
   bool const again = trains && p.wants.recompute != recompute_mode::never;
   for (auto const& l : of.layers)
     times.work.push_back(trains ? l.work() + l.update / p.update_interval() + (again ? l.recompute : 0) : l.forward);
-  for (std::size_t i = 0; i + 1 < of.layers.size(); ++i) times.crossing.push_back(of.layers[i].output / on.bandwidth);
+  double slowest = std::numeric_limits<double>::infinity();  // bytes a second of any boundary between two ranks
+  std::vector<double> bandwidth;                             // behind each stage; infinite between two of one rank
+  for (int s = 0; s < p.stages(); ++s) {
+    int const from = p.rank_of_stage[s], to = s + 1 < p.stages() ? p.rank_of_stage[s + 1] : from;
+    bandwidth.push_back(from == to ? std::numeric_limits<double>::infinity() : on.link_between(from, to).bandwidth);
+    slowest = std::min(slowest, bandwidth.back());
+  }
+  if (slowest < std::numeric_limits<double>::infinity()) {
+    for (std::size_t i = 0; i + 1 < of.layers.size(); ++i) times.crossing.push_back(of.layers[i].output / slowest);
+    for (double const each : bandwidth) times.link_pace.push_back(slowest / each);
+  }
   if (!on.pace.empty())
     for (int s = 0; s < p.stages(); ++s) times.pace.push_back(on.pace_of(p.rank_of_stage[s]));
   return times;

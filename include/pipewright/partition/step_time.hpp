@@ -42,16 +42,17 @@ inline costs<double> costs_of(plan_view const& p, model_profile const& of, std::
   c.transfer = on.latency;
   for (int s = 0; s + 1 < p.stages(); ++s) {
     int const from = p.rank_of_stage[s], to = p.rank_of_stage[s + 1];
-    double const seconds = stages[static_cast<std::size_t>(s)].output / on.bandwidth;
+    if (from == to) continue;
+    auto const link = on.link_between(from, to);
+    double const seconds = stages[static_cast<std::size_t>(s)].output / link.bandwidth;
     auto const raise = [&](int source, int destination) {
       for (auto& e : c.edges)
         if (e.source == source && e.destination == destination) {
           e.occupancy = std::max(e.occupancy, seconds);  // chunks share an edge: as the largest of them
           return;
         }
-      c.edges.push_back({source, destination, on.latency, seconds});
+      c.edges.push_back({source, destination, link.latency, seconds});
     };
-    if (from == to) continue;
     raise(from, to);
     raise(to, from);
   }

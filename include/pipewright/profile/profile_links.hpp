@@ -9,19 +9,12 @@
 #include <vector>
 
 #include <pipewright/error.hpp>
+#include <pipewright/partition/cluster.hpp>
 #include <pipewright/profile/median.hpp>
 #include <pipewright/transport/message.hpp>
 #include <pipewright/transport/transport.hpp>
 
 namespace pipewright::inline v0 {
-
-/// How long values take from a rank to another: latency + bytes / bandwidth.
-struct measured_link {
-  int from, to;
-  double latency;  ///< seconds of a value of a few bytes
-  double
-      bandwidth;  ///< bytes a second; infinite where more bytes take no longer, as between threads that pass memory on
-};
 
 /// How links are measured.
 struct link_options {
@@ -62,11 +55,12 @@ double median_hop(auto& here, int a, int b, std::size_t bytes, link_options cons
 }  // namespace detail
 
 /// Measures the links that a pipeline uses, between each rank and the next, and from the last to the first, one after another
-/// while all else is quiet: half of the median round trip. All ranks call it at start-up, with the same arguments, and learn
-/// the same. None on one rank. Takes 2 (warm_up + rounds) round trips for each link, within the transport's deadline, since the
-/// other ranks wait meanwhile. Best on an endpoint of its own, which takes its buffers along. Throws error where there is
-/// nothing to be measured, and what the transport throws.
-template<transport T> std::vector<measured_link> profile_links(T& here, link_options const& how = {}) {
+/// while all else is quiet: half of the median round trip of a value of a few bytes, the latency, and of a large one. The
+/// bandwidth is infinite where more bytes take no longer, as between threads that pass memory on. All ranks call it at start-up,
+/// with the same arguments, and learn the same. None on one rank. Takes 2 (warm_up + rounds) round trips for each link, within the
+/// transport's deadline, since the other ranks wait meanwhile. Best on an endpoint of its own, which takes its buffers along.
+/// Throws error where there is nothing to be measured, and what the transport throws.
+template<transport T> std::vector<device_link> profile_links(T& here, link_options const& how = {}) {
   constexpr std::size_t few = 8;
   if (how.bytes <= few || how.rounds < 1 || how.warm_up < 0)
     throw error("links are measured with values of more than " + std::to_string(few) +
@@ -95,7 +89,7 @@ template<transport T> std::vector<measured_link> profile_links(T& here, link_opt
   }
   told = all;
   if (rank > 0) here.wait(here.send(down(rank - 1), message_of(told)));
-  std::vector<measured_link> found;
+  std::vector<device_link> found;
   for (int a = 0; a < links; ++a)
     found.push_back(
         {a, (a + 1) % ranks, all[2 * static_cast<std::size_t>(a)], all[2 * static_cast<std::size_t>(a) + 1]});

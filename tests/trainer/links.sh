@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The links between three processes are measured and planned with; one process has none.
+#   links.sh PROFILE_GPT2 SCHEDULE_PLANNER TRANSPORT LAUNCHER... (before the number of processes)
+set -u
+profile=$1 planner=$2 transport=$3
+shift 3
+. "$(dirname "$0")/checks.sh"
+sizes="--model layers=2,width=32,heads=4,positions=32 --rounds 1"
+
+"$@" 3 "$profile" $sizes --links "$transport" -o "$work/three.json" > "$work/out" || fail "three processes"
+[ ! -s "$work/out" ] || fail "more than the file was written"
+[ "$(grep -c '"from": ' "$work/three.json")" = 3 ] || fail "three links"
+# latency FILE: of the link that is for all, then of each
+latency() { grep -o '"latency": [0-9.e+-]*' "$1" | sed 's/.*: //'; }
+latency "$work/three.json" | sort -g | awk 'NR == 1 && $1 <= 0 { exit 1 } $1 > 1 { exit 1 } END { if (NR != 4) exit 1 }' ||
+  fail "latencies: $(latency "$work/three.json" | tr '\n' ' ')"
+[ "$(latency "$work/three.json" | head -1)" = "$(latency "$work/three.json" | sort -g | tail -1)" ] || fail "the slowest is for all"
+"$planner" "$work/three.json" --devices 3 --batch 6 --json > "$work/plan.json" || fail "no plan"
+grep '"communication": ' "$work/plan.json" | grep -qv ': 0.0,\?$' || fail "links cost nothing"
+
+"$profile" $sizes --links "$transport" > "$work/out" 2> "$work/err" && fail "one process"
+grep -q "measures what lies between ranks, and there is one; start several: " "$work/err" || fail "no sentence: $(cat "$work/err")"
+[ ! -s "$work/out" ] || fail "a profile after all"
+[ $failed = 0 ] && echo "passed over $transport"
+exit $failed
