@@ -181,6 +181,23 @@ def wait_for_quiet():
     return cores
 
 
+class SharedCore:
+    """Looks at whether two processors are two cores, between the runs of a benchmark; see shared_core.cpp."""
+
+    def __init__(self, programs):
+        self.program, self.looks = pathlib.Path(programs) / "shared_core", []
+
+    def look(self):
+        """Whether they are now."""
+        self.looks.append(float(subprocess.run([self.program], capture_output=True, text=True, check=True).stdout))
+        return self.looks[-1] >= 0.75
+
+    def facts(self):
+        shared = sum(look < 0.75 for look in self.looks)
+        return {"a processor beside another, over alone": f"{min(self.looks):.2f} to {max(self.looks):.2f}; two processors "
+                f"shared a core in {shared} of {len(self.looks)} looks between the runs"}
+
+
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
@@ -309,7 +326,7 @@ def options_of():
 def main():
     options = options_of()
     if options.targets:
-        print(*(f"benchmark.{name}" for name in options.only if not BENCHMARKS[name].is_script))
+        print(*(f"benchmark.{name}" for name in [*(name for name in options.only if not BENCHMARKS[name].is_script), "shared_core"]))
         return 0
     facts, notes, disturbed, results, commands = machine(), [], [], {}, {}
     for path in filter(None, (options.page, options.json)):
@@ -323,6 +340,8 @@ def main():
             say(f"!!! other programs used {disturbed[-1]}: figures taken now are not good")
 
     note_others(wait_for_quiet(), "before the start")
+    cores = SharedCore(options.programs)
+    cores.look()
     for i, name in enumerate(options.only):
         benchmark = BENCHMARKS[name]
         arguments = benchmark.quick if options.quick else benchmark.arguments
@@ -338,6 +357,8 @@ def main():
             say(f"!!! {notes[-1]}")
             continue
         note_others(others, f"during {name}")
+        cores.look()
+    facts |= cores.facts()
     if disturbed:
         notes.insert(0, f"THIS WAS NOT A QUIET MACHINE, so the figures are not good. Other programs used {', '.join(disturbed)}.")
 
