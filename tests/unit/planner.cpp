@@ -282,6 +282,15 @@ TEST_CASE("each link carries as fast as it is said to, whichever rank sends") {
   CHECK(pw::cut_plan(plan, wide, {.ranks = 2}).value() == std::vector{2, 2});
   CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{0, 1, 0, 1}}}).value() == std::vector{3, 1});
   CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{1, 2, 0, 1}}}).value() == std::vector{2, 2});
+  // The wide boundary goes over the fast link, where there is one.
+  pw::model_profile waist = alike(6);
+  waist.layers[3].output = 40;
+  auto const three = pw::make_plan<pw::gpipe>({.ranks = 3, .micro_batches = 4});
+  auto const cut = [&](double first, double second) {
+    return pw::cut_plan(three, waist, {.ranks = 3, .links = {{0, 1, 0, first}, {1, 2, 0, second}}}).value();
+  };
+  CHECK(cut(0.5, 100) == std::vector{2, 2, 2});
+  CHECK(cut(100, 0.5) != std::vector{2, 2, 2});
   // Two stages of one rank have no link between them.
   auto const alone = pw::make_plan<pw::interleaved<2>>({.ranks = 1, .micro_batches = 4, .chunks = 2});
   CHECK(pw::cut_plan(alone, wide, {.bandwidth = 0.01}).value() == std::vector{2, 2});
