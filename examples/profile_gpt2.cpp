@@ -41,15 +41,26 @@ struct measured_links {
 
 /// Measures links with values of so many bytes. The job is over then: only rank 0 has more to do.
 measured_links links_over(std::string const& transport, std::size_t bytes, double deadline) {
+  auto const place = pw::launch::find_place();
   trainer::request job;
   job.transport = transport;
-  job.ranks = pw::launch::find_place().size;
+  job.ranks = place.size;
   job.deadline = deadline;
   if (job.ranks < 2)
     throw pw::error(
         fmt::format("--links {0} measures what lies between ranks, and there is one; start several: {1} 2 "
                     "profile_gpt2 --links {0}",
                     transport, transport == "mpi" ? "mpirun -np" : "pipewright-run -n"));
+  if (transport == "gloo") trainer::load_libtorch_half("--links gloo");  // or says that it cannot
+#ifndef TRAINER_HAS_MPI
+  if (transport == "mpi")
+    throw pw::error("this profile_gpt2 was built without MPI; install it (Debian: libopenmpi-dev) and build again");
+#endif
+  if (transport == "mpi" && place.from == pw::launch::source::torchrun)
+    throw pw::error(
+        fmt::format("--links mpi measures what lies between the processes of MPI's launcher; start them with "
+                    "mpirun -np {} profile_gpt2 --links mpi",
+                    place.size));
   static std::unique_ptr<trainer::processes const>
       ranks;  // where something goes wrong, ended after main() has said what
   ranks = trainer::processes_of(job);
@@ -59,7 +70,7 @@ measured_links links_over(std::string const& transport, std::size_t bytes, doubl
     return trainer::share{};
   });
   ranks.reset();
-  std::signal(SIGTERM, SIG_DFL);  // nobody has to be told any more
+  for (int const each : {SIGTERM, SIGUSR1}) std::signal(each, SIG_DFL);  // nobody has to be told any more
   return found;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -74,35 +75,52 @@ inline std::string why_not(pw::plan_candidate const& c, pw::cluster const& on) {
                      in_bytes(c.most_memory() - on.memory));
 }
 
+/// The bandwidth of the slowest link between two ranks of a cluster.
+inline double slowest_bandwidth(pw::cluster const& on) {
+  double slowest = std::numeric_limits<double>::infinity();
+  long long pairs = 1LL * on.ranks * (on.ranks - 1) / 2;
+  for (auto const& link : on.links)
+    if (std::max(link.from, link.to) < on.ranks) slowest = std::min(slowest, link.bandwidth), --pairs;
+  return pairs > 0 ? std::min(slowest, on.bandwidth) : slowest;
+}
+
 /// PipeDream's cut with replicas, of the profile's own micro-batches, over links that are all like the slowest; none where devices
-/// differ, which it does not know of, or there are too many layers and devices for it.
+/// differ, which it does not know of, or there are too many layers and devices for it, or the numbers are.
 inline std::optional<pw::replicated_cut> with_replicas(answer const& a) {
   double const layers = a.of.profile.count(), devices = a.on.ranks;
   if (!a.on.pace.empty() || layers * layers * devices * devices > 3e8) return std::nullopt;
-  pw::replica_costs costs{.work = {}, .parameters = {}, .crossing = {}, .bandwidth = a.on.bandwidth};
-  for (auto const& link : a.on.links) costs.bandwidth = std::min(costs.bandwidth, link.bandwidth);
+  pw::replica_costs costs{.work = {}, .parameters = {}, .crossing = {}, .bandwidth = slowest_bandwidth(a.on)};
   for (auto const& l : a.of.profile.layers) {
     costs.work.push_back(l.work());
     costs.parameters.push_back(l.parameters);
     costs.crossing.push_back(l.output);
   }
   costs.crossing.pop_back();
-  return pw::cut_with_replicas(costs, a.on.ranks);
+  try {
+    return pw::cut_with_replicas(costs, a.on.ranks);
+  } catch (pw::error const&) {
+    return std::nullopt;
+  }
 }
 
-/// What replicas would bring, where they would: said, since nothing runs them yet.
+/// What replicas would bring, where by PipeDream's account it is more than the best plan does: said, since nothing runs them yet.
 inline std::string replicas(answer const& a) {
   auto const found = with_replicas(a);
-  if (!found || static_cast<int>(found->stages.size()) == a.on.ranks) return {};
+  auto const* const best = a.ranking.best();
+  if (!found || best == nullptr || static_cast<int>(found->stages.size()) == a.on.ranks) return {};
+  double const samples_a_second = a.of.profile.samples / found->dearest;
+  if (samples_a_second <= a.among.batch / best->seconds()) return {};
   std::vector<std::string> stages;
   for (auto const& [first, last, count] : found->stages)
-    stages.push_back(fmt::format("{}{} on {} device{}", first + 1 == last ? "layer " : "layers ",
-                                 first + 1 == last ? std::to_string(first) : fmt::format("{} to {}", first, last - 1),
-                                 count, count == 1 ? "" : "s"));
+    stages.push_back(fmt::format(
+        "{} on {} device{}",
+        first + 1 == last ? fmt::format("layer {}", first) : fmt::format("layers {} to {}", first, last - 1), count,
+        count == 1 ? "" : "s"));
   return fmt::format(
-      "not runnable yet: with replicas of stages, which the engine does not have, PipeDream's cut would train up to "
-      "{:.4g} samples/s: {} (it counts neither memory nor the filling of the pipeline)\n",
-      a.of.profile.samples / found->dearest, fmt::join(stages, ", "));
+      "not runnable yet: by PipeDream's account, which counts neither memory nor the filling of the pipeline, replicas "
+      "of "
+      "stages, which the engine does not have, would train {:.4g} samples/s: {}\n",
+      samples_a_second, fmt::join(stages, ", "));
 }
 
 /// The ranked table, `top` lines of it.

@@ -69,8 +69,8 @@ TEST_CASE("a table with reasons, and the flags of the best") {
 TEST_CASE("what replicas would bring is said, and nothing more") {
   // Without a price of links, four devices that share the micro-batches do a quarter of the work each.
   auto const with = planner(file_of(profile()) + " --devices 4 --batch 8 --schedules flush");
-  CHECK(says(with.out, "not runnable yet: with replicas of stages"));
-  CHECK(says(with.out, "up to 166.7 samples/s: layers 0 to 5 on 4 devices (it counts"));
+  CHECK(says(with.out, "not runnable yet: by PipeDream's account"));
+  CHECK(says(with.out, "would train 166.7 samples/s: layers 0 to 5 on 4 devices\n"));
   // Where weights pass slowly, a device of its own for each stage is best, and none is said.
   std::string const slow = " --devices 2 --batch 8 --schedules flush --balance 4,2 --link 1MB/s";
   auto const without = planner(file_of(profile()) + slow);
@@ -84,6 +84,24 @@ TEST_CASE("what replicas would bring is said, and nothing more") {
   slow_somewhere["links"] = {{{"from", 0}, {"to", 1}, {"latency", 0}, {"bandwidth", 1e6}}};
   std::string const same = " --devices 2 --batch 8 --schedules flush --balance 4,2 --json";
   CHECK(json::parse(planner(file_of(slow_somewhere) + same).out).at("with_replicas") == found);
+  // A link that no two of the devices have counts for nothing, nor does what is said of links that are all said.
+  auto elsewhere = slow_somewhere;
+  elsewhere["link"] = {{"latency", 0}, {"bandwidth", 1}};
+  elsewhere["links"].push_back({{"from", 2}, {"to", 0}, {"latency", 0}, {"bandwidth", 1e-310}});
+  CHECK(json::parse(planner(file_of(elsewhere) + same).out).at("with_replicas") == found);
+  // What is slower than the best plan is not worth a word: a step counts one all-reduce for each micro-batch.
+  auto dear = profile();
+  for (auto& layer : dear["layers"]) layer["output_bytes"] = 1e5, layer["parameter_bytes"] = 1e4;
+  dear["layers"][2]["output_bytes"] = dear["layers"][3]["output_bytes"] = 10;
+  dear["link"] = {{"latency", 0}};
+  dear["links"] = {{{"from", 1}, {"to", 2}, {"latency", 0}, {"bandwidth", 1e5}}};
+  auto const best_is_faster = planner(file_of(dear) + " --devices 4 --batch 32");
+  CHECK(best_is_faster.code == 0);
+  CHECK(!says(best_is_faster.out, "replicas"));
+  CHECK(json::parse(planner(file_of(dear) + " --devices 4 --batch 32 --json").out)
+            .at("with_replicas")
+            .at("stages")
+            .size() < 4);
 }
 
 TEST_CASE("a profile's links are those that count, unless others are said") {

@@ -11,11 +11,12 @@ sizes="--model layers=2,width=32,heads=4,positions=32 --rounds 1"
 "$@" 3 "$profile" $sizes --links "$transport" -o "$work/three.json" > "$work/out" || fail "three processes"
 [ ! -s "$work/out" ] || fail "more than the file was written"
 [ "$(grep -c '"from": ' "$work/three.json")" = 3 ] || fail "three links"
-# latency FILE: of the link that is for all, then of each
-latency() { grep -o '"latency": [0-9.e+-]*' "$1" | sed 's/.*: //'; }
-latency "$work/three.json" | sort -g | awk 'NR == 1 && $1 <= 0 { exit 1 } $1 > 1 { exit 1 } END { if (NR != 4) exit 1 }' ||
-  fail "latencies: $(latency "$work/three.json" | tr '\n' ' ')"
-[ "$(latency "$work/three.json" | head -1)" = "$(latency "$work/three.json" | sort -g | tail -1)" ] || fail "the slowest is for all"
+# of_links FIELD: of the link that is for all, then of each
+of_links() { grep -o "\"$1\": [0-9.e+-]*" "$work/three.json" | sed 's/.*: //'; }
+of_links latency | sort -g | awk 'NR == 1 && $1 <= 0 { exit 1 } $1 > 1 { exit 1 } END { if (NR != 4) exit 1 }' ||
+  fail "latencies: $(of_links latency | tr '\n' ' ')"
+[ "$(of_links latency | head -1)" = "$(of_links latency | sort -g | tail -1)" ] || fail "the slowest is for all"
+[ "$(of_links bandwidth | head -1)" = "$(of_links bandwidth | sort -g | head -1)" ] || fail "the narrowest is for all"
 "$planner" "$work/three.json" --devices 3 --batch 6 --json > "$work/plan.json" || fail "no plan"
 grep '"communication": ' "$work/plan.json" | grep -qv ': 0.0,\?$' || fail "links cost nothing"
 

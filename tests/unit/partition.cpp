@@ -345,11 +345,17 @@ TEST_CASE("what is no chain is said") {
                        "a chain cannot be cut: `pace` has one value for each stage, or none", pw::error);
   CHECK_THROWS_WITH_AS(
       pw::cut_chain(pw::cost_chain<double>{.work = {1, std::numeric_limits<double>::quiet_NaN()}}, 2),
-      "a chain cannot be cut: work, crossings and the paces of links are numbers that are not negative", pw::error);
+      "a chain cannot be cut: work, crossings and the paces of links are numbers from 0 on, none of them infinite",
+      pw::error);
   CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<int>{.work = {1, 2}, .crossing = {1}, .link_pace = {1}}, 2),
                        doctest::Contains("`link_pace` has one value for each stage"), pw::error);
   CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<int>{.work = {1, 2}, .crossing = {1}, .link_pace = {-1, 1}}, 2),
-                       doctest::Contains("not negative"), pw::error);
+                       doctest::Contains("numbers from 0 on"), pw::error);
+  CHECK_THROWS_WITH_AS(pw::cut_chain(pw::cost_chain<double>{.work = {1, 2},
+                                                            .crossing = {std::numeric_limits<double>::infinity()},
+                                                            .link_pace = {0, 0}},
+                                     2),
+                       doctest::Contains("none of them infinite"), pw::error);
   for (auto const& placement : {std::vector<int>{}, std::vector{0, -1}})
     CHECK_THROWS_WITH_AS(pw::cut_by_rank(pw::cost_chain<int>{.work = {1, 2}}, placement),
                          doctest::Contains("a placement gives every stage a rank, from 0 on"), pw::error);

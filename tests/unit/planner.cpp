@@ -299,6 +299,8 @@ TEST_CASE("each link carries as fast as it is said to, whichever rank sends") {
         std::pair(pw::device_link{1, 1}, "two different ranks, not 1 and 1")})
     CHECK_THROWS_WITH_AS(pw::rank_plans(of, {.ranks = 2, .links = {link}}, {.batch = 4}), doctest::Contains(why),
                          pw::error);
+  CHECK_THROWS_WITH_AS(pw::rank_plans(of, {.ranks = 2, .links = {{0, 1}, {1, 0}}}, {.batch = 4}),
+                       "a cluster has one link between ranks 1 and 0, not several", pw::error);
 }
 
 TEST_CASE("what is left out cannot win") {

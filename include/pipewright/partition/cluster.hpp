@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <limits>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <pipewright/error.hpp>
@@ -22,8 +25,9 @@ struct cluster {
   double memory = std::numeric_limits<double>::infinity();     ///< bytes that a rank may use
   double bandwidth = std::numeric_limits<double>::infinity();  ///< bytes a second, of every link and direction
   double latency = 0;                                          ///< seconds
-  std::vector<double> pace{};        ///< by rank: it takes so many times as long as the profile says; empty: 1
-  std::vector<device_link> links{};  ///< those that differ from the others, each pair of ranks once
+  std::vector<double> pace{};  ///< by rank: it takes so many times as long as the profile says; empty: 1
+  /// Those that differ from the others, each pair of ranks once; those of ranks that are not there count for nothing.
+  std::vector<device_link> links{};
 
   /// Between two ranks, whichever sends. Linear in `links`.
   device_link link_between(int a, int b) const {
@@ -45,6 +49,11 @@ struct cluster {
 inline void check(cluster const& c) {
   if (c.ranks < 1) throw error("a cluster has at least one rank, not " + std::to_string(c.ranks));
   if (!(c.memory > 0)) throw error("a rank of a cluster has more than 0 bytes of memory");
+  std::set<std::pair<int, int>> joined;
+  for (auto const& each : c.links)
+    if (!joined.insert(std::minmax(each.from, each.to)).second)
+      throw error("a cluster has one link between ranks " + std::to_string(each.from) + " and " +
+                  std::to_string(each.to) + ", not several");
   auto links = c.links;
   links.push_back({0, 1, c.latency, c.bandwidth});
   for (auto const& each : links) {

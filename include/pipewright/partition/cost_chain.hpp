@@ -82,7 +82,8 @@ template<class T> constexpr void check(cost_chain<T> const& of, int stages) {
     refuse("`link_pace` has one value for each stage, or none");
   for (auto const* each : {&of.work, &of.crossing, &of.link_pace})
     for (T const& x : *each)
-      if (!(x >= T(0))) refuse("work, crossings and the paces of links are numbers that are not negative");
+      if (!(x >= T(0)) || !(x - x == T(0)))
+        refuse("work, crossings and the paces of links are numbers from 0 on, none of them infinite");
   for (T const& x : of.pace)
     if (!(x > T(0))) refuse("paces are more than 0");
 }
