@@ -61,8 +61,8 @@ measured_links links_over(std::string const& transport, std::size_t bytes, doubl
         fmt::format("--links mpi measures what lies between the processes of MPI's launcher; start them with "
                     "mpirun -np {} profile_gpt2 --links mpi",
                     place.size));
-  static std::unique_ptr<trainer::processes const>
-      ranks;  // where something goes wrong, ended after main() has said what
+  // Where something goes wrong, ended after main() has said what.
+  static std::unique_ptr<trainer::processes const> ranks;
   ranks = trainer::processes_of(job);
   measured_links found{.rank = ranks->rank(), .links = {}};
   ranks->run(job, {}, [&](trainer::endpoint& here) {

@@ -49,20 +49,21 @@ struct cluster {
 inline void check(cluster const& c) {
   if (c.ranks < 1) throw error("a cluster has at least one rank, not " + std::to_string(c.ranks));
   if (!(c.memory > 0)) throw error("a rank of a cluster has more than 0 bytes of memory");
-  std::set<std::pair<int, int>> joined;
-  for (auto const& each : c.links)
-    if (!joined.insert(std::minmax(each.from, each.to)).second)
-      throw error("a cluster has one link between ranks " + std::to_string(each.from) + " and " +
-                  std::to_string(each.to) + ", not several");
-  auto links = c.links;
-  links.push_back({0, 1, c.latency, c.bandwidth});
-  for (auto const& each : links) {
-    if (!(each.bandwidth > 0)) throw error("a cluster's links carry more than 0 bytes a second");
-    if (!(each.latency >= 0 && each.latency < std::numeric_limits<double>::infinity()))
+  auto const check_speed = [](double latency, double bandwidth) {
+    if (!(bandwidth > 0)) throw error("a cluster's links carry more than 0 bytes a second");
+    if (!(latency >= 0 && latency < std::numeric_limits<double>::infinity()))
       throw error("a cluster's links have a latency of 0 seconds or more");
-    if (each.from < 0 || each.to < 0 || each.from == each.to)
-      throw error("a cluster's link joins two different ranks, not " + std::to_string(each.from) + " and " +
-                  std::to_string(each.to));
+  };
+  check_speed(c.latency, c.bandwidth);
+  std::set<std::pair<int, int>> joined;
+  for (auto const& [from, to, latency, bandwidth] : c.links) {
+    check_speed(latency, bandwidth);
+    if (from < 0 || to < 0 || from == to)
+      throw error("a cluster's link joins two different ranks, not " + std::to_string(from) + " and " +
+                  std::to_string(to));
+    if (!joined.insert(std::minmax(from, to)).second)
+      throw error("a cluster has one link between ranks " + std::to_string(from) + " and " + std::to_string(to) +
+                  ", not several");
   }
   if (!c.pace.empty() && static_cast<int>(c.pace.size()) != c.ranks)
     throw error("a cluster of " + std::to_string(c.ranks) + " ranks has a pace for each of them or none, not " +

@@ -13,8 +13,8 @@ struct pipeline_bytes {
   std::size_t activations = 0;  ///< in all slots: what stages saved
   std::size_t inputs = 0;       ///< in all slots
   std::size_t targets = 0;      ///< in all slots
-  std::size_t boundaries =
-      0;  ///< in all slots: outputs to other ranks, those of second forwards, gradients of inputs and outputs
+  /// In all slots: outputs to other ranks, those of second forwards, gradients of inputs and outputs.
+  std::size_t boundaries = 0;
 
   /// All that micro-batches in flight take.
   std::size_t in_flight() const { return activations + inputs + targets + boundaries; }

@@ -62,8 +62,8 @@ class split_graph {
 
  public:
   /// The first half: the gradients of `leaves`, from those of what the graph's roots gave. `parameters` require a gradient; both
-  /// halves together give what one backward gives, bit for bit. A parameter that is used at several places of the way is finished here, since only
-  /// one run adds its gradients up in backward's order; so is one that is on no way from the leaves.
+  /// halves together give what one backward gives, bit for bit. A parameter that is used at several places of the way is
+  /// finished here, since only one run adds its gradients up in backward's order; so is one that is on no way from the leaves.
   tensors backward_input(torch::autograd::edge_list const& roots, tensors const& gradients, tensors const& leaves,
                          tensors const& parameters) {
     groups_.clear();
