@@ -6,7 +6,8 @@ set -u
 profile=$1 planner=$2 transport=$3
 shift 3
 . "$(dirname "$0")/checks.sh"
-sizes="--model layers=2,width=32,heads=4,positions=32 --rounds 1"
+# Boundaries of a MiB, which take longer than a few bytes do.
+sizes="--model layers=1,width=32,heads=1,positions=32 --sequences 256 --rounds 1"
 
 "$@" 3 "$profile" $sizes --links "$transport" -o "$work/three.json" > "$work/out" || fail "three processes"
 [ ! -s "$work/out" ] || fail "more than the file was written"
@@ -16,6 +17,7 @@ of_links() { grep -o "\"$1\": [0-9.e+-]*" "$work/three.json" | sed 's/.*: //'; }
 of_links latency | sort -g | awk 'NR == 1 && $1 <= 0 { exit 1 } $1 > 1 { exit 1 } END { if (NR != 4) exit 1 }' ||
   fail "latencies: $(of_links latency | tr '\n' ' ')"
 [ "$(of_links latency | head -1)" = "$(of_links latency | sort -g | tail -1)" ] || fail "the slowest is for all"
+[ "$(of_links bandwidth | wc -l)" = 4 ] || fail "a link without a bandwidth"
 [ "$(of_links bandwidth | head -1)" = "$(of_links bandwidth | sort -g | head -1)" ] || fail "the narrowest is for all"
 "$planner" "$work/three.json" --devices 3 --batch 6 --json > "$work/plan.json" || fail "no plan"
 grep '"communication": ' "$work/plan.json" | grep -qv ': 0.0,\?$' || fail "links cost nothing"
