@@ -4,6 +4,7 @@
 #include <pipewright/plan/channel_lines.hpp>
 #include <pipewright/plan/orders.hpp>
 #include <pipewright/plan/slot_owners.hpp>
+#include <pipewright/plan/update_ledger.hpp>
 
 namespace pipewright::inline v0 {
 
@@ -23,7 +24,6 @@ class prover {
         recomputes_{p.wants.recompute != recompute_mode::never},
         total_{p.facts.total_micro_batches()},
         interval_{p.update_interval()},
-        updates_{total_ / interval_},
         program_{p.programs},
         places_(size(p.facts.ranks)),
         rank_{places_.data()},
@@ -31,13 +31,10 @@ class prover {
         queue_{queues_.data()},
         histories_(size(stages_) * size(total_)),
         history_{histories_.data()},
-        newest_(size(stages_)),
-        finished_(size(stages_) * size(updates_)),
-        exchanged_(p.wants.tied() ? size(stages_) * size(updates_) : 0),
-        facts_(p.wants.step_facts ? size(p.facts.ranks) * size(updates_) : 0),
-        verdicts_(facts_.size()),
-        verdicts_sent_(p.wants.step_facts ? size(updates_) : 0),
-        lines_{p, channels_, updates_},
+        done_{p},
+        finished_at_{done_.finished_by_stage()},
+        newest_at_{done_.newest_by_stage()},
+        lines_{p, channels_, done_.updates()},
         lives_{p},
         slots_{p} {}
 
@@ -74,31 +71,18 @@ class prover {
   /// versions exist) is as it was in `earlier`, `micro_batches` and `updates` later. Both have run to the last.
   constexpr bool repeats(prover const& earlier, int micro_batches, int updates) const {
     for (int s = 0; s < stages_; ++s) {
-      if (newest_[size(s)] != earlier.newest_[size(s)] + updates) return false;
       for (int m = 0; m + micro_batches < total_; ++m) {
         history const& then = earlier.history_[by_micro_batch(s, m)];
         history const& now = history_[by_micro_batch(s, m + micro_batches)];
         if (now.seen != then.seen) return false;
         if (then.seen & f_done && !(then.seen & w_done) && now.version != then.version + updates) return false;
       }
-      for (int b = 0; b + updates < updates_; ++b)
-        if (finished_[by_update(s, b + updates)] != earlier.finished_[by_update(s, b)]) return false;
     }
     if (!slots_.repeats(earlier.slots_, micro_batches, micro_batches / plan_.facts.micro_batches, updates))
       return false;
     for (int r = 0; r < plan_.facts.ranks; ++r)
       if (rank_[r].registered || earlier.rank_[r].registered) return false;
-    auto recurs = [&](block<bool> const& now, block<bool> const& then) {
-      for (std::size_t at = 0; at < now.size(); ++at)
-        if (at % size(updates_) + size(updates) < size(updates_) && now[at + size(updates)] != then[at]) return false;
-      return true;
-    };
-    if (!recurs(exchanged_, earlier.exchanged_) || !recurs(facts_, earlier.facts_) ||
-        !recurs(verdicts_, earlier.verdicts_))
-      return false;
-    for (std::size_t b = 0; b + size(updates) < verdicts_sent_.size(); ++b)
-      if (verdicts_sent_[b + size(updates)] != earlier.verdicts_sent_[b]) return false;
-    return lines_.repeats(earlier.lines_, micro_batches);
+    return done_.repeats(earlier.done_, updates) && lines_.repeats(earlier.lines_, micro_batches);
   }
 
  private:
@@ -127,9 +111,6 @@ class prover {
   static constexpr std::size_t size(int n) { return static_cast<std::size_t>(n); }
 
   constexpr std::size_t by_micro_batch(int stage, int m) const { return static_cast<std::size_t>(stage) * total_ + m; }
-  constexpr std::size_t by_update(int stage_or_rank, int batch) const {
-    return static_cast<std::size_t>(stage_or_rank) * updates_ + batch;
-  }
 
   /// Lets a rank go on that waits for something on a channel.
   constexpr void wake(int rank, int channel) {
@@ -144,7 +125,6 @@ class prover {
     return outcome::blocked;
   }
 
-  constexpr bool here(int stage, int rank) const { return rank_of_[stage] == rank; }
   constexpr outcome fail(rule broken) {
     fault_ = broken;
     return outcome::broken;
@@ -196,7 +176,7 @@ class prover {
           !(rank_of_[s + 1] == r ? (mine + total_)->seen & i_done : seen & waited_b))
         return fail(rule::feasible);
       seen |= gives;
-      if (gives & w_done) ++finished_at_[static_cast<std::size_t>(s) * updates_ + m / interval_];
+      if (gives & w_done) ++finished_at_[static_cast<std::size_t>(s) * done_.updates() + m / interval_];
     }
     int const newest = newest_at_[s];
     if (version != mine->version || version > newest || version <= newest - plan_.weight_buffers[r])
@@ -205,52 +185,12 @@ class prover {
   }
 
   constexpr outcome update(int r, int s, int m, int version) {
-    int& newest = newest_[size(s)];
-    int const batch = newest;
-    if (batch >= updates_ || m != (batch + 1) * interval_ - 1) return fail(rule::weights);
-    if (version != batch + 1 || finished_[size(s) * size(updates_) + size(batch)] != interval_)
-      return fail(rule::weights);
-    if (is_tied_apart(s) && !exchanged_[by_update(s, batch)]) return fail(rule::feasible);
-    if (int const twin = twin_here(s); twin >= 0 && finished_[size(twin) * size(updates_) + size(batch)] != interval_)
-      return fail(rule::feasible);
-    if (plan_.wants.step_facts && !(here(0, r) ? root_knows_all(batch) : verdicts_[by_update(r, batch)]))
-      return fail(rule::feasible);
-    newest = version;
+    int const batch = newest_at_[s];
+    if (batch >= done_.updates() || m != (batch + 1) * interval_ - 1) return fail(rule::weights);
+    if (version != batch + 1 || !done_.is_finished(s, batch)) return fail(rule::weights);
+    if (!done_.may_update(r, s, batch)) return fail(rule::feasible);
+    newest_at_[s] = version;
     return touch_slots(r, kind::update, s, m);
-  }
-
-  /// Whether a stage shares a weight with a stage of another rank.
-  constexpr bool is_tied_apart(int s) const {
-    needs const wants = plan_.wants;
-    return wants.tied() && (s == wants.tied_first || s == wants.tied_second) &&
-           plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second];
-  }
-  /// The stage on the same rank that a stage shares a weight with, or -1.
-  constexpr int twin_here(int s) const {
-    needs const wants = plan_.wants;
-    if (!wants.tied() || plan_.rank_of_stage[wants.tied_first] != plan_.rank_of_stage[wants.tied_second]) return -1;
-    return s == wants.tied_first ? wants.tied_second : s == wants.tied_second ? wants.tied_first : -1;
-  }
-  /// Whether a rank has done a batch's update, on one stage or (-1) on all of its stages.
-  constexpr bool is_updated(int r, int stage, int batch) const {
-    for (int s = 0; s < stages_; ++s)
-      if ((stage < 0 ? here(s, r) : s == stage) && newest_[size(s)] <= batch) return false;
-    return true;
-  }
-  /// Whether all of a rank's gradients of a batch are complete, a tied one with its twin's share where the rank's facts
-  /// count it.
-  constexpr bool facts_are_ready(int r, int batch) const {
-    for (int s = 0; s < stages_; ++s)
-      if (here(s, r) && (finished_[size(s) * size(updates_) + size(batch)] != interval_ ||
-                         (is_tied_apart(s) && s == plan_.wants.tied_first && !exchanged_[by_update(s, batch)])))
-        return false;
-    return true;
-  }
-  constexpr bool root_knows_all(int batch) const {
-    int const root = plan_.rank_of_stage[0];
-    for (int other = 0; other < plan_.facts.ranks; ++other)
-      if (other != root && !facts_[by_update(other, batch)]) return false;
-    return facts_are_ready(root, batch);
   }
 
   /// SEND, RECV, POST and WAIT of activations and, where `way` is 4, of gradients: their bits are four higher.
@@ -309,7 +249,7 @@ class prover {
   constexpr outcome exchange(int r, action const& a) {
     bool const tied = a.what <= kind::wait_tied, facts = !tied && a.what <= kind::wait_facts;
     int const s = a.stage;
-    if (tied ? !is_tied_apart(s) || !here(s, r) : !plan_.wants.step_facts || !is_first_of_its_rank(s))
+    if (tied ? !done_.is_tied_apart(s) || rank_of_[s] != r : !plan_.wants.step_facts || !is_first_of_its_rank(s))
       return fail(rule::placement);
     int const c = channels_.of(a);
     if (c < 0 || (a.micro_batch + 1) % interval_ != 0) return fail(rule::channels);
@@ -317,9 +257,7 @@ class prover {
     if (r != (is_send(a.what) ? key.source : key.destination)) return fail(rule::placement);
     int const batch = a.micro_batch / interval_;
     if (is_send(a.what)) {
-      if (!(tied    ? finished_[size(s) * size(updates_) + size(batch)] == interval_
-            : facts ? facts_are_ready(r, batch)
-                    : root_knows_all(batch)))
+      if (!(tied ? done_.is_finished(s, batch) : facts ? done_.facts_are_ready(r, batch) : done_.root_knows_all(batch)))
         return fail(rule::feasible);
       needs const wants = plan_.wants;
       channel_lines::met const found = lines_.send(c,
@@ -330,22 +268,22 @@ class prover {
       if (found == channel_lines::met::nobody) return block_on(r, c);
       if (found == channel_lines::met::another) return fail(rule::channels);
       wake(key.destination, c);
-      if (!tied && !facts) ++verdicts_sent_[size(batch)];
+      if (!tied && !facts) ++done_.verdicts_sent(batch);
       return outcome::done;
     }
     if (is_post(a.what)) {
       // The exchange's slots are a ring of `window`, keyed by the update; one is free again after that update, and one of
       // facts after the last verdict that is drawn from them.
       int const freed = batch - exchange_window(plan_.weights, plan_.facts);
-      if (freed >= 0 && !is_updated(r, tied ? s : -1, freed)) return fail(rule::memory);
-      if (freed >= 0 && facts && verdicts_sent_[size(freed)] != plan_.facts.ranks - 1) return fail(rule::memory);
+      if (freed >= 0 && !done_.is_updated(r, tied ? s : -1, freed)) return fail(rule::memory);
+      if (freed >= 0 && facts && done_.verdicts_sent(freed) != plan_.facts.ranks - 1) return fail(rule::memory);
       if (!lines_.post(c, a)) return fail(rule::channels);  // twice for one update
       wake(key.source, c);
       return outcome::done;
     }
-    bool& done = tied    ? exchanged_[by_update(s, batch)]
-                 : facts ? facts_[by_update(plan_.rank_of_stage[s], batch)]
-                         : verdicts_[by_update(r, batch)];
+    bool& done = tied    ? done_.has_twin(s, batch)
+                 : facts ? done_.has_facts(rank_of_[s], batch)
+                         : done_.has_verdict(r, batch);
     if (done) return fail(rule::complete);
     channel_lines::met const found = lines_.landed(c, a);
     if (found == channel_lines::met::nobody) return block_on(r, c);
@@ -355,7 +293,7 @@ class prover {
   }
 
   constexpr verdict at_the_end() {
-    int const batches = plan_.backward == backward_form::none ? 0 : updates_;
+    int const batches = plan_.backward == backward_form::none ? 0 : done_.updates();
     std::uint32_t const all = batches == 0 ? f_done : f_done | i_done | w_done;
     for (int s = 0; s < stages_; ++s) {
       int const r = plan_.rank_of_stage[s], end = program_.length(r);
@@ -366,8 +304,8 @@ class prover {
                                                 : kind::backward;
           return {rule::complete, r, end, make_action(missing, s, m)};
         }
-      if (newest_[size(s)] != batches)
-        return {rule::weights, r, end, make_action(kind::update, s, (newest_[size(s)] + 1) * interval_ - 1)};
+      if (newest_at_[s] != batches)
+        return {rule::weights, r, end, make_action(kind::update, s, (newest_at_[s] + 1) * interval_ - 1)};
     }
     if (int const c = lines_.left_open(); c >= 0) {
       channel_lines::line const& l = lines_.of(c);
@@ -381,7 +319,7 @@ class prover {
   int const* rank_of_;
   int stages_;
   bool is_synchronous_, recomputes_;
-  int total_, interval_, updates_;
+  int total_, interval_;
   rows_view<instruction> program_;
   block<place> places_;  // by rank
   place* rank_;
@@ -390,12 +328,8 @@ class prover {
   int head_ = 0, waiting_ = 0;
   block<history> histories_;  // by stage and micro-batch
   history* history_;
-  block<int> newest_;  // by stage, updates done
-  int* newest_at_ = newest_.data();
-  block<int> finished_;  // by stage and batch, weight gradients done
-  int* finished_at_ = finished_.data();
-  block<bool> exchanged_, facts_, verdicts_;  // by stage or rank, and batch: waited for
-  block<int> verdicts_sent_;                  // by batch
+  update_ledger done_;
+  int *finished_at_, *newest_at_;  // of it
   channel_lines lines_;
   lifetimes lives_;
   slot_owners slots_;
