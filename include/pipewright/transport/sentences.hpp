@@ -2,9 +2,11 @@
 #pragma once
 // Sentences about ranks that every transport says alike.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
+#include <pipewright/error.hpp>
 #include <pipewright/schedule/action.hpp>
 
 namespace pipewright::inline v0::detail {
@@ -31,6 +33,37 @@ inline std::string spelled(channel_key key) {
   constexpr char const* names[] = {"activation", "gradient", "tied gradient", "step"};
   return std::string("the ") + names[static_cast<int>(key.carries)] + " channel from " + spelled_rank(key.source) +
          " to " + spelled_rank(key.destination);
+}
+
+/// "transfer 3 of the gradient channel from rank 1 to rank 0".
+inline std::string spelled(channel_key of, std::uint64_t number) {
+  return "transfer " + std::to_string(number) + " of " + spelled(of);
+}
+
+/// Throws where that rank of `size` cannot open the channel.
+inline void check_ends(channel_key key, int rank, int size) {
+  auto const exists = [&](int each) { return 0 <= each && each < size; };
+  if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
+      (key.source != rank && key.destination != rank))
+    throw error(spelled_rank(rank) + " of " + std::to_string(size) + " cannot open " + spelled(key) +
+                "; a channel joins two different ranks and is opened by these two");
+}
+
+/// Why that rank cannot `what`, which is post or send, on one of its channels.
+inline std::string wrong_way(channel_key key, int rank, char const* what) {
+  return spelled_rank(rank) + " cannot " + what + " on " + spelled(key) + "; its " +
+         (key.source == rank ? "source sends" : "destination posts");
+}
+
+inline std::string unlike_types(channel_key of, std::uint64_t number, std::string_view sent,
+                                std::string_view received) {
+  return spelled(of, number) + " is sent as " + std::string(sent) + " but received as " + std::string(received) +
+         "; the two stages' boundary types differ, or the order of sends and posts";
+}
+
+/// `who` is where a rank is, `peer` the channel's other end.
+inline std::string gone_without(std::string const& who, channel_key of, std::uint64_t number, int peer) {
+  return who + " needs " + spelled(of, number) + ", but " + spelled_rank(peer) + " has returned without it";
 }
 
 /// "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3": those of `size` with chosen(rank); at least one.

@@ -6,15 +6,12 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <string>
 
 #include <pipewright/transport/in_process/options.hpp>
 #include <pipewright/transport/in_process/world.hpp>
 #include <pipewright/transport/transport.hpp>
 
 namespace pipewright::inline v0::in_process::detail {
-
-using pipewright::detail::spelled;
 
 /// Records numbered 0, 1, 2, ... of which the recent ones are kept. One thread appends; another may read a record that
 /// it learnt about by way of an atomic. Where a record that is still needed would be overwritten, a ring twice as large
@@ -152,7 +149,8 @@ class channel {
   };
 
   void exchange(std::uint64_t number, half& sent, half& posted, end& mine, end& peer) {
-    if (sent.type != posted.type) world_.fail(mismatch(number, *sent.type, *posted.type), world::nobody);
+    if (sent.type != posted.type)
+      world_.fail(pipewright::detail::unlike_types(key_, number, sent.type->name, posted.type->name), world::nobody);
     world_.exchanging(mine.owner, [&] {
       if (edge_.takes_time())
         posted.arrival = edge_.counts_from_send() ? sent.arrival : edge_.arrival(sent.type->bytes(sent.object));
@@ -160,11 +158,6 @@ class channel {
     });
     matched_.store(number + 1, std::memory_order_seq_cst);
     if (peer.awaits.load(std::memory_order_seq_cst) == number + 1) peer.owner.wake();
-  }
-  std::string mismatch(std::uint64_t number, message_type const& sent, message_type const& posted) const {
-    return "transfer " + std::to_string(number) + " of " + spelled(key_) + " is sent as " + std::string(sent.name) +
-           " but received as " + std::string(posted.name) +
-           "; the two stages' boundary types differ, or the order of sends and posts";
   }
 
   channel_key const key_;

@@ -19,7 +19,11 @@ namespace pipewright::inline v0::in_process {
 
 namespace detail {
 class runner;
-}
+using pipewright::detail::check_ends;
+using pipewright::detail::gone_without;
+using pipewright::detail::spelled;
+using pipewright::detail::wrong_way;
+}  // namespace detail
 
 /// The ranks of one process and the channels between them. Most programs let run() make one; a test, or a thread that
 /// drives several ranks, makes its own and an endpoint for each rank. Outlives its endpoints.
@@ -81,7 +85,7 @@ class endpoint {
   /// A handle for post and send; opening a channel again gives the same one. Throws where this rank is at neither end,
   /// or a rank of the key does not exist or is at both.
   int open(channel_key key) {
-    check(key);
+    detail::check_ends(key, rank_, size());
     for (std::size_t i = 0; i < channels_.size(); ++i)
       if (channels_[i].which->key() == key) return static_cast<int>(i);
     channels_.push_back({&world_.open(key), key.source == rank_});
@@ -92,14 +96,14 @@ class endpoint {
   ticket post(int channel, message slot) {
     shared_.throw_if_aborted();
     auto& chosen = at(channel);
-    if (chosen.sends) throw error(wrong_way(chosen, "post"));
+    if (chosen.sends) throw error(detail::wrong_way(chosen.which->key(), rank_, "post"));
     return {channel, chosen.which->post(slot)};
   }
   /// From now on the value may leave the slot. Throws on a channel that this rank receives on.
   ticket send(int channel, message value) {
     shared_.throw_if_aborted();
     auto& chosen = at(channel);
-    if (!chosen.sends) throw error(wrong_way(chosen, "send"));
+    if (!chosen.sends) throw error(detail::wrong_way(chosen.which->key(), rank_, "send"));
     return {channel, chosen.which->send(value)};
   }
 
@@ -153,36 +157,21 @@ class endpoint {
     return sends ? channel->has_met(of.number) : channel->has_landed(of.number);
   }
 
-  void check(channel_key key) const {
-    auto const exists = [&](int rank) { return 0 <= rank && rank < size(); };
-    if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
-        (key.source != rank_ && key.destination != rank_))
-      throw error(detail::spelled_rank(rank_) + " of " + std::to_string(size()) + " cannot open " +
-                  detail::spelled(key) + "; a channel joins two different ranks and is opened by these two");
-  }
-  std::string wrong_way(opened const& chosen, char const* what) const {
-    return detail::spelled_rank(rank_) + " cannot " + what + " on " + detail::spelled(chosen.which->key()) + "; its " +
-           (chosen.sends ? "source sends" : "destination posts");
-  }
-  static std::string spelled(ticket of, detail::channel const& on) {
-    return "transfer " + std::to_string(of.number) + " of " + detail::spelled(on.key());
-  }
   std::string waited() const { return located() + " waited " + detail::spelled_seconds(shared_.deadline()) + " for "; }
   std::string located() const { return where_ ? where_() + ":" : detail::spelled_rank(rank_); }
   [[noreturn]] void fail_alone(ticket of) {
     auto const& [channel, sends] = at(of.channel);
-    auto const peer = sends ? channel->key().destination : channel->key().source;
-    auto const other = detail::spelled_rank(peer);
-    if (shared_.at(peer).has_returned())
-      shared_.fail(located() + " needs " + spelled(of, *channel) + ", but " + other + " has returned without it",
-                   rank_);
-    shared_.fail(waited() + spelled(of, *channel) + ", which " + other + " has not " + (sends ? "posted" : "sent"),
+    auto const key = channel->key();
+    auto const peer = sends ? key.destination : key.source;
+    if (shared_.at(peer).has_returned()) shared_.fail(detail::gone_without(located(), key, of.number, peer), rank_);
+    shared_.fail(waited() + detail::spelled(key, of.number) + ", which " + detail::spelled_rank(peer) + " has not " +
+                     (sends ? "posted" : "sent"),
                  rank_);
   }
   [[noreturn]] void fail_on_link(ticket of) {
-    shared_.fail(
-        waited() + spelled(of, *at(of.channel).which) + ", which its slow link still holds; set a longer deadline",
-        rank_);
+    shared_.fail(waited() + detail::spelled(at(of.channel).which->key(), of.number) +
+                     ", which its slow link still holds; set a longer deadline",
+                 rank_);
   }
 
   world& world_;

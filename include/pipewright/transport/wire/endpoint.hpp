@@ -76,7 +76,7 @@ template<link Link> class endpoint {
   /// rank of the key does not exist or is at both.
   int open(channel_key key) {
     std::lock_guard const lock(mutex_);
-    check(key);
+    pipewright::detail::check_ends(key, rank(), size());
     for (std::size_t i = 0; i < channels_.size(); ++i)
       if (channels_[i]->key == key) return static_cast<int>(i);
     channels_.push_back(std::make_unique<channel>());
@@ -90,7 +90,7 @@ template<link Link> class endpoint {
     std::lock_guard const lock(mutex_);
     throw_if_aborted();
     channel& c = at(handle);
-    if (c.sends) throw error(wrong_way(c, "post"));
+    if (c.sends) throw error(pipewright::detail::wrong_way(c.key, rank(), "post"));
     transfer& made = c.append();
     made.await(c.pool(*slot.type), slot);
     or_say_where([&] { advance(c); });
@@ -103,7 +103,7 @@ template<link Link> class endpoint {
     std::lock_guard const lock(mutex_);
     throw_if_aborted();
     channel& c = at(handle);
-    if (!c.sends) throw error(wrong_way(c, "send"));
+    if (!c.sends) throw error(pipewright::detail::wrong_way(c.key, rank(), "send"));
     or_say_where([&] {
       transfer& made = c.append();
       std::size_t& room = c.room(c.end() - 1);
@@ -378,27 +378,13 @@ template<link Link> class endpoint {
   }
 
   // ---- sentences ---------------------------------------------------------------------------------------------------
-  void check(channel_key key) const {
-    auto const exists = [&](int rank) { return 0 <= rank && rank < size(); };
-    if (!exists(key.source) || !exists(key.destination) || key.source == key.destination ||
-        (key.source != rank() && key.destination != rank()))
-      throw error(pipewright::detail::spelled_rank(rank()) + " of " + std::to_string(size()) + " cannot open " +
-                  pipewright::detail::spelled(key) +
-                  "; a channel joins two different ranks and is opened by these two");
-  }
-  std::string wrong_way(channel const& chosen, char const* what) const {
-    return pipewright::detail::spelled_rank(rank()) + " cannot " + what + " on " +
-           pipewright::detail::spelled(chosen.key) + "; its " + (chosen.sends ? "source sends" : "destination posts");
-  }
   std::string located() const { return where_ ? where_() + ":" : pipewright::detail::spelled_rank(rank()); }
-  std::string spelled(ticket of) {
-    return "transfer " + std::to_string(of.number) + " of " + pipewright::detail::spelled(at(of.channel).key);
-  }
   std::string missing(ticket of) {
     channel const& c = at(of.channel);
     auto const at = of.number - c.first;
     bool const has_begun = !c.sends && at < c.live.size() && c.live[at].is_past_its_head();
-    return spelled(of) + ", which " + pipewright::detail::spelled_rank(c.peer()) + " has not " +
+    return pipewright::detail::spelled(c.key, of.number) + ", which " + pipewright::detail::spelled_rank(c.peer()) +
+           " has not " +
            (c.sends     ? "posted"
             : has_begun ? "sent to its end"
                         : "sent");
@@ -410,14 +396,11 @@ template<link Link> class endpoint {
     fail(located() + " was told to end by a signal while it waited for " + missing(of));
   }
   [[noreturn]] void fail_gone(ticket of) {
-    fail(located() + " needs " + spelled(of) + ", but " + pipewright::detail::spelled_rank(at(of.channel).peer()) +
-         " has returned without it");
+    channel const& c = at(of.channel);
+    fail(pipewright::detail::gone_without(located(), c.key, of.number, c.peer()));
   }
   [[noreturn]] void fail_type(channel const& c, std::uint64_t number, transfer const& of, std::string const& sent) {
-    fail("transfer " + std::to_string(number) + " of " + pipewright::detail::spelled(c.key) + " is sent as " + sent +
-             " but received as " + std::string(of.type().name) +
-             "; the two stages' boundary types differ, or the order of sends and posts",
-         -1);
+    fail(pipewright::detail::unlike_types(c.key, number, sent, of.type().name), -1);
   }
 
   Link& link_;
