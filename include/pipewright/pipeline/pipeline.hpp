@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <pipewright/pipeline/agreement.hpp>
+#include <pipewright/pipeline/batch_source.hpp>
 #include <pipewright/pipeline/bytes.hpp>
 #include <pipewright/pipeline/cell.hpp>
 #include <pipewright/pipeline/cursor.hpp>
@@ -111,7 +112,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// The loss of a batch under the newest weights, which stay as they are; drains first.
   step_result evaluate(auto&& batch) {
     drain();
-    attach(batch);
+    batch_ = detail::batch_source<Set>(batch);
     evaluating_.begin(false);
     cursor_ = &evaluating_;
     finish();
@@ -122,7 +123,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// The two halves of step(), for a thread that drives several ranks: begin(batch), then advance() until it is done; the
   /// batch stays alive until then.
   void begin(auto&& batch) {
-    attach(batch);
+    batch_ = detail::batch_source<Set>(batch);
     training_.begin(++step_ % options_.accumulate == 0);
   }
 
@@ -269,19 +270,6 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
                     "member for_each_part(visit)");
   }
 
-  template<class Batch> void attach(Batch& batch) {
-    if constexpr (explain_batch<Batch, Set>()) {
-      batch_ = const_cast<std::remove_const_t<Batch>*>(&batch);
-      ask_input_ = [](void* b, int m, void* slot) {
-        static_cast<Batch*>(b)->input(m, *static_cast<typename Set::input*>(slot));
-      };
-      ask_target_ = [](void* b, int m, void* slot) {
-        if constexpr (requires { typename Set::last::target; })
-          static_cast<Batch*>(b)->target(m, *static_cast<typename Set::last::target*>(slot));
-      };
-    }
-  }
-
   void finish() {
     for (;;) switch (advance()) {
         case progress::ran: break;
@@ -332,10 +320,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     detail::work w{&context, m,       physical(in.version),       0,      address(c.input),
                    nullptr,  nullptr, address(c.output_gradient), nullptr};
     if (a.what == kind::forward || a.what == kind::recompute) {
-      if (c.stage == 0 && a.what == kind::forward) ask_input_(batch_, in_batch, address(c.input));
+      if (c.stage == 0 && a.what == kind::forward) batch_.input(in_batch, address(c.input));
       if (c.has_loss) {
         w.target = address(c.target);
-        if (a.what == kind::forward) ask_target_(batch_, in_batch, c.target.of(m).value.object);
+        if (a.what == kind::forward) batch_.target(in_batch, c.target.of(m).value.object);
       }
       if (a.what == kind::recompute) return c.recompute(w);
       w.output = c.next_here ? address(c.next_here->input) : address(c.output);
@@ -428,9 +416,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   std::vector<loss> losses_;
   std::vector<double> weight_of_update_;
 
-  void* batch_ = nullptr;
-  void (*ask_input_)(void*, int, void*) = nullptr;
-  void (*ask_target_)(void*, int, void*) = nullptr;
+  detail::batch_source<Set> batch_;
 };
 
 namespace detail {
