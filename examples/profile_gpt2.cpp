@@ -3,7 +3,6 @@
 // profile for schedule_planner.
 // Exit code 0: done; 2: it cannot be done, and why.
 #include <algorithm>
-#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <memory>
@@ -28,6 +27,7 @@
 #include "train_gpt2/libtorch_half.hpp"
 #include "train_gpt2/request.hpp"
 #include "train_gpt2/start.hpp"
+#include "train_gpt2/told_to_end.hpp"
 
 namespace {
 
@@ -52,10 +52,6 @@ measured_links links_over(std::string const& transport, std::size_t bytes, doubl
                     "profile_gpt2 --links {0}",
                     transport, transport == "mpi" ? "mpirun -np" : "pipewright-run -n"));
   if (transport == "gloo") trainer::load_libtorch_half("--links gloo");  // or says that it cannot
-#ifndef TRAINER_HAS_MPI
-  if (transport == "mpi")
-    throw pw::error("this profile_gpt2 was built without MPI; install it (Debian: libopenmpi-dev) and build again");
-#endif
   if (transport == "mpi" && place.from == pw::launch::source::torchrun)
     throw pw::error(
         fmt::format("--links mpi measures what lies between the processes of MPI's launcher; start them with "
@@ -70,7 +66,7 @@ measured_links links_over(std::string const& transport, std::size_t bytes, doubl
     return trainer::share{};
   });
   ranks.reset();
-  for (int const each : {SIGTERM, SIGUSR1}) std::signal(each, SIG_DFL);  // nobody has to be told any more
+  trainer::obey_signals();  // nobody has to be told any more
   return found;
 }
 

@@ -3,6 +3,7 @@
 // Exit code 0: there is a plan; 1: nothing fits; 2: the question cannot be answered, and why.
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -77,7 +78,11 @@ int run(int argc, char** argv) {
   if (!link.empty()) {
     planner::parse_link(link, on);
   } else {
-    on.links = read.links;
+    std::copy_if(read.links.begin(), read.links.end(), std::back_inserter(on.links),
+                 [&](auto const& each) { return std::max(each.from, each.to) < on.ranks; });
+    if (auto const beyond = read.links.size() - on.links.size(); beyond > 0)
+      fmt::print(stderr, "schedule_planner: {} of the profile's {} links {} ranks beyond --devices {}; left out\n",
+                 beyond, read.links.size(), beyond == 1 ? "joins" : "join", on.ranks);
     if (read.link) on.latency = read.link->latency, on.bandwidth = read.link->bandwidth;
   }
   on.pace = paces;

@@ -57,7 +57,7 @@ inline std::unique_ptr<processes const> processes_of(request const& r) {
 #ifdef TRAINER_HAS_MPI
     return std::make_unique<mpi_processes>(r);
 #else
-    throw pw::error("this train_gpt2 was built without MPI; install it (Debian: libopenmpi-dev) and build again");
+    throw pw::error("this program was built without MPI; install it (Debian: libopenmpi-dev) and build again");
 #endif
   }
   if (r.transport == "gloo") {

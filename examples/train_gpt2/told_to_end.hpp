@@ -26,4 +26,10 @@ inline std::atomic<bool> const& note_signals() {
   return detail::told_to_end;
 }
 
+/// From now on they do again what they always do, and one that was noted does it at last.
+inline void obey_signals() {
+  for (int const each : {SIGTERM, SIGUSR1}) std::signal(each, SIG_DFL);
+  if (detail::told_to_end) std::raise(SIGTERM);
+}
+
 }  // namespace trainer

@@ -88,7 +88,9 @@ TEST_CASE("what replicas would bring is said, and nothing more") {
   auto elsewhere = slow_somewhere;
   elsewhere["link"] = {{"latency", 0}, {"bandwidth", 1}};
   elsewhere["links"].push_back({{"from", 2}, {"to", 0}, {"latency", 0}, {"bandwidth", 1e-310}});
-  CHECK(json::parse(planner(file_of(elsewhere) + same).out).at("with_replicas") == found);
+  auto const left_out = planner(file_of(elsewhere) + same);
+  CHECK(json::parse(left_out.out).at("with_replicas") == found);
+  CHECK(left_out.err == "schedule_planner: 1 of the profile's 2 links joins ranks beyond --devices 2; left out\n");
   // What is slower than the best plan is not worth a word: a step counts one all-reduce for each micro-batch.
   auto dear = profile();
   for (auto& layer : dear["layers"]) layer["output_bytes"] = 1e5, layer["parameter_bytes"] = 1e4;
