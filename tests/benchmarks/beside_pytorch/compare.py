@@ -18,7 +18,7 @@ SIZES = {"small": {"layers": 8, "width": 128, "heads": 4, "length": 32, "vocabul
          "large": {"layers": 8, "width": 512, "heads": 8, "length": 256, "vocabulary": 8192, "micro-batches": 8, "sequences": 1}}
 GOALS = {"small": 1.3, "large": 1.0}  # PyTorch's step time over ours, at least
 STEPS = {"small": (30, 10), "large": (3, 1)}  # of a run, and how many of them, at its start, are not counted
-ROUNDS = {"small": 9, "large": 5, "empty": 7}
+ROUNDS = {"small": 9, "large": 5, "empty": 15}
 AGREE = 1e-4  # of losses, relative
 MICRO_BATCHES_EMPTY, STEPS_EMPTY = 16, 40
 
@@ -101,8 +101,8 @@ def empty(options, rounds, steps):
         for _ in range(rounds):
             for side, command in sides.items():
                 rank = ranks(command)[0]
-                taken[side] += [1e6 * s / rank["actions"] for s in rank["seconds"][steps // 4:]]
-        rows.append({"schedule": SCHEDULES[schedule]} | {side: statistics.median(times) for side, times in taken.items()})
+                taken[side].append(1e6 * statistics.median(rank["seconds"][steps // 4:]) / rank["actions"])
+        rows.append({"schedule": SCHEDULES[schedule], "runs": taken} | {side: statistics.median(times) for side, times in taken.items()})
     return rows
 
 
@@ -137,9 +137,10 @@ def tables(trained, actions, overlapped):
         for side, text, goal in (("gloo", "pipewright over Gloo, stages of nothing", 5), ("torch", "pipewright over Gloo, the same torch modules", None),
                                  ("mpi", "pipewright over MPI, stages of nothing", 100)):
             ratio = row["theirs"] / row[side]
-            rows.append([row["schedule"], text, f"{row[side]:.4g} us", f"{row['theirs']:.0f} us", f"{ratio:.3g}",
+            ours, theirs = (f"{row[each]:.4g} us ({min(row['runs'][each]):.3g} to {max(row['runs'][each]):.3g})" for each in (side, "theirs"))
+            rows.append([row["schedule"], text, ours, theirs, f"{ratio:.3g}",
                          f"at least {goal}" if goal else "", verdict(ratio, goal) if goal else ""])
-    yield ("An action (an F or a B) of empty stages: step time over the actions of a rank",
+    yield ("An action (an F or a B) of empty stages: step time over the actions of a rank, median of the runs' medians (of the quickest and the slowest run)",
            ["schedule", "", "takes", "PyTorch over Gloo", "PyTorch over pipewright", "goal", "met"], rows)
     yield ("64 MB to a rank that works for 100 ms meanwhile: what is left to wait for, median", ["over", "pipewright", "the library alone"],
            [[row["over"], f"{row['ours']:.2f} ms", f"{row['bare']:.2f} ms"] for row in overlapped])
