@@ -300,6 +300,10 @@ TEST_CASE("the loss's scale is halved after an update that was passed over, and 
   CHECK(after(2, 2) == 1024);
   CHECK(after(3, 3) == 1024);
   CHECK(after(4, 4) == 2048);
+  lt::loss_scaler resumed(1, 2);
+  resumed.resume(scaler.now());
+  resumed.note({.step = 5, .updates = 4});  // passed over, as only one that knows of the four before can tell
+  CHECK(resumed.factor() == 1024);
 }
 
 TEST_CASE("frozen parameters are versions too, and have no gradient") {

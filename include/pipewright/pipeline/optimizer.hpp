@@ -34,6 +34,17 @@ concept optimizer = requires(O const o, optimizer_step step, parameter_options o
   o.update(step, options, in, in, out, states);
 };
 
+/// Explains at compile time why a training with an optimizer cannot be saved and resumed; true where it can. One that keeps
+/// more than its states says so by `static constexpr bool keeps_more_than_states = true`.
+template<optimizer O> consteval bool explain_saving() {
+  constexpr bool keeps_more = requires { requires O::keeps_more_than_states; };
+  static_assert(
+      !keeps_more,
+      "pipewright: this optimizer keeps more than its states, which a checkpoint would lose; to save and resume, "
+      "train with sgd or adam, or with one whose states are all that it keeps");
+  return !keeps_more;
+}
+
 /// Stochastic gradient descent, with momentum as PyTorch has it (buffer = momentum * buffer + gradient) and L2 decay.
 struct sgd {
   learning_rate rate = 0.01;

@@ -184,6 +184,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// Optimizer::states spans as long as the values. Together with steps() and updates() this is all that a training is
   /// between steps: no other weight version is read after a drain. Throws error where a stream is not drained.
   template<class T = float> void for_each_state(auto&& visit) {
+    static_assert(explain_saving<Optimizer>());
     check_drained();
     int const newest = physical(0);
     for (auto const& c : cells_)

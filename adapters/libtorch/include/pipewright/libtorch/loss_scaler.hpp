@@ -22,6 +22,19 @@ class loss_scaler {
 
   double factor() const { return factor_; }
 
+  /// All that it is between steps: what to keep beside a checkpoint, and to go on with.
+  struct state {
+    double factor;
+    int good_updates;
+    std::int64_t updates;
+  };
+  state now() const { return {factor_, good_, updates_}; }
+  void resume(state const& from) {
+    factor_ = from.factor;
+    good_ = from.good_updates;
+    updates_ = from.updates;
+  }
+
   /// After every step, on every rank; `steps_between_updates` is pipeline_options::accumulate.
   void note(step_result const& result, int steps_between_updates = 1) {
     if (interval_ == 0 || (result.step + 1) % steps_between_updates != 0) return;

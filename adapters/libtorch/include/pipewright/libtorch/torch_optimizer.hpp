@@ -27,12 +27,13 @@ namespace pipewright::inline v0::libtorch {
 ///     libtorch::torch_optimizer([](std::vector<at::Tensor> p, pw::parameter_options o) {
 ///       return std::make_unique<torch::optim::AdamW>(p, torch::optim::AdamWOptions(3e-5).weight_decay(o.decay ? 0.1 : 0));
 ///     })
-/// A copy starts with new states.
+/// A copy starts with new states, and so would a training that is resumed: it cannot be saved, and the compiler says so.
 class torch_optimizer {
  public:
   using maker = std::function<std::unique_ptr<torch::optim::Optimizer>(std::vector<at::Tensor>, parameter_options)>;
 
-  static constexpr std::size_t states = 1;  ///< the tensor that it works on; its moments are torch's
+  static constexpr std::size_t states = 1;              ///< the tensor that it works on; its moments are torch's
+  static constexpr bool keeps_more_than_states = true;  ///< see explain_saving
 
   /// `rate` replaces the optimizer's own at every step.
   explicit torch_optimizer(maker make, std::optional<learning_rate> rate = {})
