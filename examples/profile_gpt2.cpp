@@ -131,8 +131,9 @@ int run(int argc, char** argv) {
       fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));
     };
   trainer::profile_request const request{sizes, sequences, length, optimizer == "adam", how};
-  auto found = backend == "libtorch" ? trainer::load_libtorch_half("--backend libtorch").profile(request)
-                                     : trainer::profile_of(pw::gpt2::model(sizes), request);
+  auto found = backend == "libtorch"
+                   ? trainer::load_libtorch_half("--backend libtorch").profile(request)
+                   : trainer::profile_of<pw::gpt2::host::scratch_meter>(pw::gpt2::model(sizes), request);
   int const count = found.profile.count();
   for (int i = 0; i < count; ++i)
     found.profile.layers[static_cast<std::size_t>(i)].name = i == 0           ? "embedding"

@@ -1,49 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // A profile of LibTorch's GPT-2 says how much memory each rank takes under every schedule: to 5 % of what allocators count.
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <support/counting_allocator.hpp>
+#include <support/counting_new.hpp>
 #include <support/doctest_with_torch.hpp>
+#include <support/most_bytes.hpp>
 
 #include <pipewright/gpt2_libtorch/model.hpp>
 #include <pipewright/libtorch/memory_meter.hpp>
-#include <pipewright/partition/rank_memory.hpp>
-#include <pipewright/pipeline/pipeline.hpp>
+#include <pipewright/partition/balanced_sizes.hpp>
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/profile/profile_layers.hpp>
 #include <pipewright/stage/balance.hpp>
-#include <pipewright/transport/in_process.hpp>
-
-namespace {
-
-/// Before every piece of memory that is not torch's: the optimizer's states, the engine's own.
-struct alignas(std::max_align_t) label {
-  std::size_t bytes, taker;
-};
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  auto* const made = static_cast<label*>(std::malloc(sizeof(label) + bytes));
-  if (made == nullptr) throw std::bad_alloc();
-  *made = {bytes, support::counted_bytes::taker};
-  support::counted_bytes::add(made->taker, static_cast<std::int64_t>(bytes));
-  return made + 1;
-}
-void operator delete(void* at) noexcept {
-  if (at == nullptr) return;
-  auto* const made = static_cast<label*>(at) - 1;
-  support::counted_bytes::add(made->taker, -static_cast<std::int64_t>(made->bytes));
-  std::free(made);
-}
-void operator delete(void* at, std::size_t) noexcept { operator delete(at); }
 
 namespace {
 
@@ -68,29 +40,10 @@ void compare(pw::model_profile const& profile, std::string const& schedule, pw::
   CAPTURE(static_cast<int>(Mode));
   auto const plan = pw::make_plan(schedule, shape, {.recompute = Mode});
   auto const cut = pw::balanced_sizes(std::vector<double>(layers, 1.), shape.stages());
-  auto const predicted = pw::memory_of_ranks(plan, profile, cut);
-  std::vector<double> measured(predicted.size());
-  pw::in_process::run(shape.ranks, [&](auto& here) {
-    support::counted_bytes::taker = static_cast<std::size_t>(here.rank()) + 1;
-    auto const before = support::counted_bytes::now();
-    auto const stages = [&] {
-      auto made = pw::balance(pw::gpt2_libtorch::model(sizes), cut);
-      if constexpr (Mode == pw::recompute_mode::never) return made;
-      else return pw::recompute_each<Mode>(std::move(made));
-    }();
-    auto training = pw::pipeline(plan, stages, here, pw::adam{.rate = 1e-3});
-    training.step(tokens{});  // until then modules have their own first weights too
-    support::counted_bytes::restart();
-    for (int step = 0; step < 2; ++step) training.step(tokens{});
-    training.drain();
-    measured[static_cast<std::size_t>(here.rank())] = static_cast<double>(support::counted_bytes::most() - before);
-  });
-  for (std::size_t r = 0; r < predicted.size(); ++r) {
-    CAPTURE(r);
-    CAPTURE(predicted[r].total());
-    CAPTURE(measured[r]);
-    CHECK(std::abs(predicted[r].total() - measured[r]) <= 0.05 * measured[r]);
-  }
+  support::check_most(
+      pw::memory_of_ranks(plan, profile, cut),
+      support::most_bytes<Mode>(
+          plan, [&] { return pw::balance(pw::gpt2_libtorch::model(sizes), cut); }, tokens{}, pw::adam{.rate = 1e-3}));
 }
 
 }  // namespace

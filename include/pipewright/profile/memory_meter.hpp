@@ -14,13 +14,19 @@ namespace pipewright::inline v0 {
 
 /// Sees what this thread allocates while it lives, for stages whose memory is not all in their saved values: a graph, a pool.
 /// Needs: `held()`, the bytes that were allocated and not freed since it was made; `most()`, the most that was held since the last
-/// `restart()`. Not required: thread safety, knowing what was allocated before. Minimal model: no allocator that is counted, no bytes.
+/// `restart()`. One that counts only what actions need while they run (scratch that all stages of a thread share) says so by
+/// `static constexpr bool sees_saved = false`. Not required: thread safety, knowing what was allocated before. Minimal model: no allocator that is counted, no bytes.
 template<class M>
 concept memory_meter = std::default_initializable<M> && requires(M m) {
   { m.held() } -> std::same_as<std::int64_t>;
   { m.most() } -> std::same_as<std::int64_t>;
   m.restart();
 };
+
+/// Whether a meter counts what stages save, too.
+template<class M> inline constexpr bool sees_saved = memory_meter<M>;
+template<memory_meter M>
+requires requires { M::sees_saved; } inline constexpr bool sees_saved<M> = M::sees_saved;
 
 /// Stands for none.
 struct no_meter {};

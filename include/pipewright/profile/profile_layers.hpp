@@ -82,7 +82,7 @@ void profile_pass(dynamic_plan const& plan, auto const& set, auto& batch, auto c
   use(training);
 }
 
-/// Metered bytes of a profile's layers: what they save, and their workspace.
+/// Metered bytes of a profile's layers: what they save, where the meter sees it, and their workspace.
 template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan const& plan, auto const& set,
                                                  auto& batch, auto const& optimizer, profile_options how, auto&& tell) {
   stage_memory<Meter> memory;
@@ -90,7 +90,7 @@ template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan
   profile_pass(plan, set, batch, optimizer, how, memory, tell, [](auto&) {});
   for (int i = 0; i < of.count(); ++i) {
     auto& layer = of.layers[static_cast<std::size_t>(i)];
-    layer.saved = median(memory.kept(i));
+    if constexpr (sees_saved<Meter>) layer.saved = median(memory.kept(i));
     layer.workspace = memory.workspace(i);
   }
 }
@@ -119,13 +119,13 @@ template<class Meter = no_meter> measured_profile profile_layers(auto layers, au
   bool splits = true;
   measured_profile found;
   found.profile.samples = samples;
-  found.profile.frees_saved = is_metered;
+  found.profile.frees_saved = sees_saved<Meter>;
   found.profile.layers.resize(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i)
     set.visit(i, [&]<class S>(S&&) {
       using stage = std::remove_cvref_t<S>;
       splits = splits && split_backward_stage<stage>;
-      if (how.counts_saved && !is_metered && !has_parts<typename stage::saved>)
+      if (how.counts_saved && !sees_saved<Meter> && !has_parts<typename stage::saved>)
         throw error("layer " + std::to_string(i) +
                     " has saved values of a type that does not say what it is made of, so that their bytes cannot be "
                     "counted; give the type a member for_each_part(visit), or profile_layers a memory meter, or set "

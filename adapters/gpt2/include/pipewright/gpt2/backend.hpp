@@ -29,15 +29,17 @@ struct operands {
 }  // namespace detail
 
 /// Owned device memory: `buffer(n)` is n zeros, `resize(n)` grows it, `data()` and `size()` as std::vector has them.
-/// upload and download copy values from and to host memory, and are done when they return.
+/// upload and download copy values from and to host memory, and are done when they return. `scratch(n)` is room for n values
+/// while one action of a stage runs, shared by all stages of a rank.
 template<class B>
 concept has_memory = std::copyable<typename B::buffer> && std::constructible_from<typename B::buffer, std::size_t> &&
-                     requires(typename B::buffer b, std::size_t n, float const* from, float* to) {
+                     requires(B on, typename B::buffer b, std::size_t n, float const* from, float* to) {
                        { b.data() } -> std::convertible_to<float*>;
                        { b.size() } -> std::convertible_to<std::size_t>;
                        b.resize(n);
                        B::upload(from, n, to);
                        B::download(from, n, to);
+                       { on.scratch(n) } -> std::convertible_to<float*>;
                      };
 
 template<class B>

@@ -81,12 +81,12 @@ class block {
     keep.batch = x.batch;
     keep.x = x.values.data();
     y.reshape(x.batch, n.width);
-    auto* const branch = scratch_.data();
+    auto const [branch, attending] = scratch(n);
     auto* const s = keep.statistics.data();
     on_.layer_norm(keep.x, w[ln_1_weight], w[ln_1_bias], n.stream(), keep.norm_1.data(), s, s + n.tokens);
     on_.linear(keep.norm_1.data(), w[c_attn_weight], w[c_attn_bias], n.to_qkv(), keep.qkv.data());
-    on_.attention(keep.qkv.data(), n.attention, mask(context, dropout_site::attention), attention_scratch_.data(),
-                  keep.attended.data(), keep.log_sum_exp.data());
+    on_.attention(keep.qkv.data(), n.attention, mask(context, dropout_site::attention), attending, keep.attended.data(),
+                  keep.log_sum_exp.data());
     on_.linear(keep.attended.data(), w[attn_c_proj_weight], w[attn_c_proj_bias], n.project(), branch);
     on_.add_layer_norm(keep.x, branch, mask(context, dropout_site::attention_projection), w[ln_2_weight], w[ln_2_bias],
                        n.stream(), keep.middle.data(), keep.norm_2.data(), s + 2 * n.tokens, s + 3 * n.tokens);
@@ -105,7 +105,7 @@ class block {
   void backward_input(auto& context, weights const& w, saved& keep, output const& dy, input& dx) {
     auto const n = sizes(keep.batch);
     dx.reshape(keep.batch, n.width);
-    auto* const wide = scratch_.data();
+    auto const [wide, attending] = scratch(n);
     auto* const narrow = dx.values.data();  // the gradient of the input is written last: until then it is scratch
     auto const* const s = keep.statistics.data();
     auto* const norm_gradients = keep.norm_gradients.data();
@@ -119,7 +119,7 @@ class block {
     branch = dropped(context, dropout_site::attention_projection, keep.middle.data(), n, narrow);
     on_.linear_backward_input(branch, w[attn_c_proj_weight], n.project(), wide);
     on_.attention_backward(keep.qkv.data(), keep.attended.data(), keep.log_sum_exp.data(), wide, n.attention,
-                           mask(context, dropout_site::attention), attention_scratch_.data(), keep.qkv.data());
+                           mask(context, dropout_site::attention), attending, keep.qkv.data());
     on_.linear_backward_input(keep.qkv.data(), w[c_attn_weight], n.to_qkv(), narrow);
     on_.layer_norm_backward(keep.x, s, s + n.tokens, w[ln_1_weight], narrow, keep.middle.data(), n.stream(), narrow,
                             norm_gradients, norm_gradients + n.width);
@@ -128,13 +128,14 @@ class block {
   void backward_weight(auto& context, weights const&, saved& keep, output const& dy, gradients& g) {
     auto const n = sizes(keep.batch);
     auto const width = static_cast<std::size_t>(n.width);
+    auto* const undropped = scratch(n).wide;
     auto const* const norm_gradients = keep.norm_gradients.data();
-    auto const* branch = dropped(context, dropout_site::mlp_projection, dy.values.data(), n, scratch_.data());
+    auto const* branch = dropped(context, dropout_site::mlp_projection, dy.values.data(), n, undropped);
     on_.linear_backward_weights(keep.after_gelu.data(), branch, n.narrow(), g[mlp_c_proj_weight], g[mlp_c_proj_bias]);
     on_.linear_backward_weights(keep.norm_2.data(), keep.before_gelu.data(), n.widen(), g[c_fc_weight], g[c_fc_bias]);
     on_.accumulate(norm_gradients + 2 * width, width, g[ln_2_weight]);
     on_.accumulate(norm_gradients + 3 * width, width, g[ln_2_bias]);
-    branch = dropped(context, dropout_site::attention_projection, keep.middle.data(), n, scratch_.data());
+    branch = dropped(context, dropout_site::attention_projection, keep.middle.data(), n, undropped);
     on_.linear_backward_weights(keep.attended.data(), branch, n.project(), g[attn_c_proj_weight], g[attn_c_proj_bias]);
     on_.linear_backward_weights(keep.norm_1.data(), keep.qkv.data(), n.to_qkv(), g[c_attn_weight], g[c_attn_bias]);
     on_.accumulate(norm_gradients, width, g[ln_1_weight]);
@@ -171,10 +172,16 @@ class block {
     keep.after_gelu.resize(4 * stream);
     keep.statistics.resize(row_shape{n.tokens, 4}.size());
     keep.norm_gradients.resize(row_shape{4, n.width}.size());
-    if (scratch_.size() < 4 * stream) scratch_.resize(4 * stream);
-    if (auto const need = on_.attention_scratch(n.attention); attention_scratch_.size() < need) {
-      attention_scratch_.resize(need);
-    }
+  }
+
+  struct room {
+    float* wide;  // of 4 values for each of the stream
+    float* attention;
+  };
+  [[nodiscard]] auto scratch(all_sizes const& n) -> room {
+    auto const wide = (4 * n.stream().size() + 15) / 16 * 16;  // so that both begin on a cache line
+    auto* const all = on_.scratch(wide + on_.attention_scratch(n.attention));
+    return {all, all + wide};
   }
 
   [[nodiscard]] auto mask(auto const& context, dropout_site site) const -> dropout {
@@ -194,8 +201,6 @@ class block {
   configuration configuration_;
   int index_;
   Backend on_;
-  buffer scratch_;
-  buffer attention_scratch_;
 };
 
 }  // namespace pipewright::inline v0::gpt2

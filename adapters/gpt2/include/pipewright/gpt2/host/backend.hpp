@@ -24,6 +24,7 @@ struct host_backend {
 
   static void upload(float const* from, std::size_t count, float* to) { std::copy_n(from, count, to); }
   static void download(float const* from, std::size_t count, float* to) { std::copy_n(from, count, to); }
+  static constexpr auto& scratch = host::scratch;
   static constexpr auto& embed = host::embed;
   static constexpr auto& embed_backward_weights = host::embed_backward_weights;
   static constexpr auto& layer_norm = host::layer_norm;

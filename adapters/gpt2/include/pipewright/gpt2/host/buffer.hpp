@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <vector>
 
@@ -27,5 +29,25 @@ struct aligned_allocator {
 
 /// An owned run of fp32 values, zero when made.
 using buffer = std::vector<float, aligned_allocator<float>>;
+
+/// The most values of scratch that this thread was asked for; a scratch_meter begins anew.
+inline constinit thread_local std::size_t most_scratch = 0;
+
+/// Room for so many values while an action runs, one for all stages of a thread; what is in it is anybody's. Allocates where
+/// more are asked for than ever before.
+[[nodiscard]] inline auto scratch(std::size_t values) -> float* {
+  thread_local buffer room;
+  most_scratch = std::max(most_scratch, values);
+  if (room.size() < values) room = buffer(values);
+  return room.data();
+}
+
+/// A memory_meter of the host's scratch: profile_layers<host::scratch_meter>(...) knows what layers need beside what they save.
+struct scratch_meter {
+  static constexpr bool sees_saved = false;
+  std::int64_t held() const { return 0; }
+  std::int64_t most() const { return static_cast<std::int64_t>(most_scratch * sizeof(float)); }
+  void restart() { most_scratch = 0; }
+};
 
 }  // namespace pipewright::inline v0::gpt2::host
