@@ -87,8 +87,10 @@ TEST_CASE("a loss scale that is too large passes updates over until it fits, and
   CHECK(found.losses[1] == doctest::Approx(train(at::kHalf, 256, 2).losses[1]).epsilon(0.2));
   CHECK(found.losses.back() < 0.7 * found.losses.front());
   CHECK(found.factor > 1024);
-  // Powers of two alone, where nothing under- or overflows: no bit differs.
-  CHECK(train(at::kFloat, 1, 6).losses == train(at::kFloat, 0x1p10, 6).losses);
+  // Powers of two alone, where nothing under- or overflows, change no sum; but MKL has processors on which it computes a float's
+  // product by parts, whose least may underflow.
+  auto const alone = train(at::kFloat, 1, 6).losses, scaled = train(at::kFloat, 0x1p10, 6).losses;
+  for (std::size_t i = 0; i < 6; ++i) CHECK(scaled[i] == doctest::Approx(alone[i]).epsilon(1e-6));
 }
 
 namespace {
@@ -195,27 +197,7 @@ TEST_CASE("our AdamW, and torch's with a schedule of rates, come to the same wei
       CHECK(std::abs(ours[i].second[j] - torchs[i].second[j]) < 1e-3 * 0.02);
 }
 
-TEST_CASE("cuts by hand, uniform, by parameters and by type") {
-  std::vector<lt::layer_summary> layers{{"GPT2Embedding", 900}};
-  for (int i = 0; i < 12; ++i) layers.push_back({"GPT2Block", 100});
-  layers.push_back({"GPT2Head", 800});
-  using sizes = std::vector<int>;
-  CHECK(lt::cut(layers, "4,3,3,4", 4) == sizes{4, 3, 3, 4});
-  CHECK(lt::cut(layers, "uniform", 4) == sizes{4, 4, 3, 3});
-  CHECK(lt::cut(layers, "type:GPT2Block", 4) == sizes{4, 3, 3, 4});
-  CHECK(lt::cut(layers, "parameters", 4) == sizes{1, 6, 6, 1});
-  auto const refused = [&](char const* how, int stages, char const* why) {
-    CHECK_THROWS_WITH_AS(static_cast<void>(lt::cut(layers, how, stages)), doctest::Contains(why), pw::error);
-  };
-  refused("type:Block", 4,
-          "the model has 0 layers of that type for 4 stages; its types are GPT2Embedding, GPT2Block, GPT2Head");
-  refused("type:GPT2Head", 2, "1 layers of that type");
-  refused("4,3,3", 4, "must give each of 4 stages");
-  refused("4,3,3,5", 4, "all of them");
-  refused("14,0", 2, "at least one");
-  refused("evenly", 2, "give uniform, parameters, type:NAME");
-  refused("uniform", 15, "15 stages cannot be made of 14 layers");
-
+TEST_CASE("modules as named cuts see them") {
   CHECK(lt::summary_of(*torch::nn::Linear(3, 2)).type == "Linear");
   CHECK(lt::summary_of(*torch::nn::Linear(3, 2)).parameters == 8);
   auto const of_gpt2 = of_torch::summaries(small);
@@ -227,5 +209,5 @@ TEST_CASE("cuts by hand, uniform, by parameters and by type") {
   same(0, of_torch::embedding(small));
   same(4, of_torch::block(small));
   same(5, of_torch::head(small, gpt2::token_loss::mean));
-  CHECK(lt::cut(of_gpt2, "type:GPT2Block", 2) == sizes{3, 3});
+  CHECK(pw::named_cut(of_gpt2, "type:GPT2Block", 2) == std::vector{3, 3});
 }

@@ -3,12 +3,13 @@
 #include <cstddef>
 #include <numeric>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include <pipewright/partition/balanced_sizes.hpp>
+#include <pipewright/partition/named_cut.hpp>
 
 namespace pw = pipewright;
 
@@ -81,4 +82,29 @@ TEST_CASE("cuts that are known") {
                        "3 stages cannot be made of 2 layers; choose fewer ranks or chunks, or a model with more layers",
                        pw::error);
   CHECK_THROWS_AS(pw::balanced_sizes({1, 1}, 0), pw::error);
+}
+
+TEST_CASE("cuts that have a name") {
+  pw::model_profile of;
+  of.layers.push_back({.name = "embedding", .forward = 1, .parameters = 900});
+  for (int i = 0; i < 12; ++i)
+    of.layers.push_back({.name = "block " + std::to_string(i), .forward = 1, .backward_input = 1, .parameters = 100});
+  of.layers.push_back({.name = "head", .forward = 8, .parameters = 900});
+  auto const layers = pw::summaries(of);
+  CHECK(layers[3].type == "block");
+  CHECK(pw::named_cut(layers, "4,3,3,4", 4) == std::vector{4, 3, 3, 4});
+  CHECK(pw::named_cut(layers, "uniform", 4) == std::vector{4, 4, 3, 3});
+  CHECK(pw::named_cut(layers, "parameters", 4) == std::vector{1, 6, 6, 1});
+  CHECK(pw::named_cut(layers, "time", 4) == std::vector{5, 4, 4, 1});
+  CHECK(pw::named_cut(layers, "type:block", 4) == std::vector{4, 3, 3, 4});
+  auto const refused = [&](char const* how, int stages, char const* why) {
+    CAPTURE(how);
+    CHECK_THROWS_WITH_AS(static_cast<void>(pw::named_cut(layers, how, stages)), doctest::Contains(why), pw::error);
+  };
+  refused("type:blok", 4, "has 0 layers of that type for 4 stages; its types are embedding, block, head");
+  refused("4,3,3", 3, "must give each of 3 stages at least one of the model's 14 layers, and all of them");
+  refused("4,0,10", 3, "must give each of 3 stages at least one");
+  refused("by time", 3, "give uniform, parameters, time, type:NAME, or the number of layers");
+  refused("", 3, "give uniform");
+  refused("uniform", 15, "15 stages cannot be made of 14 layers");
 }

@@ -10,6 +10,7 @@
 #include <pipewright/partition/cut_plan.hpp>
 #include <pipewright/partition/cut_with_replicas.hpp>
 #include <pipewright/partition/model_profile.hpp>
+#include <pipewright/partition/named_cut.hpp>
 #include <pipewright/partition/planner.hpp>
 #include <pipewright/partition/rank_memory.hpp>
 #include <pipewright/partition/step_time.hpp>

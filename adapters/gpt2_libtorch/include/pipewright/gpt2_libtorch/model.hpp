@@ -69,8 +69,9 @@ auto in(at::ScalarType dtype, at::Device device, Module module) -> Module {
       },
       repeated(
           [=](int i) {
-            return block_stage(detail::in(dtype, device, std::make_shared<block>(c)),
-                               options("h." + std::to_string(i) + ".", gpt2::block_tensors(c, i)));
+            auto of_block = options("h." + std::to_string(i) + ".", gpt2::block_tensors(c, i));
+            of_block.inputs.push_back({.dtype = dtype, .sizes = {{-1, -1, c.width}}});
+            return block_stage(detail::in(dtype, device, std::make_shared<block>(c)), std::move(of_block));
           },
           c.layers),
       [=] {
@@ -79,11 +80,11 @@ auto in(at::ScalarType dtype, at::Device device, Module module) -> Module {
       });
 }
 
-/// The model's layers as a cut sees them (libtorch/cut.hpp), without making one.
-[[nodiscard]] inline auto summaries(gpt2::configuration const& c) -> std::vector<libtorch::layer_summary> {
+/// The model's layers as a cut sees them (named_cut), without making one.
+[[nodiscard]] inline auto summaries(gpt2::configuration const& c) -> std::vector<layer_summary> {
   auto const of = [](char const* type, std::vector<gpt2::parameter> const& tensors) {
-    libtorch::layer_summary made{.type = type};
-    for (auto const& each : tensors) made.parameters += static_cast<std::int64_t>(each.size());
+    layer_summary made{.type = type};
+    for (auto const& each : tensors) made.parameters += static_cast<double>(each.size());
     return made;
   };
   std::vector all{of("GPT2Embedding", gpt2::embedding_tensors(c))};
