@@ -51,6 +51,10 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"never", "except_last", "always"}));
   app.add_option("--most-chunks", among.most_chunks, "Stages of a rank at most, for schedules that have several")
       ->default_val(4);
+  app.add_option("--most-actions", among.most_actions,
+                 "Forwards and backwards to simulate of a plan at most; larger plans are left out, and said")
+      ->default_val(4'000'000)
+      ->check(CLI::Range(1LL, 1'000'000'000LL));
   app.add_option("--balance", among.sizes, "A cut to judge instead of the best, as 4,3,3,4")->delimiter(',');
   app.add_option("--top", top, "Lines of the table")->default_val(10);
   app.add_flag("--json", as_json, "All candidates as JSON instead of the table");

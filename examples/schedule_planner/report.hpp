@@ -53,7 +53,8 @@ inline std::string why(pw::plan_candidate const& c, pw::plan_candidate const& be
     char const* name;
     double more;
   };
-  part const parts[]{{"recomputes", c.time.recompute - best.time.recompute},
+  part const parts[]{{"updates", c.time.work - best.time.work},
+                     {"recomputes", c.time.recompute - best.time.recompute},
                      {"imbalance", c.time.imbalance - best.time.imbalance},
                      {"bubble", c.time.bubble - best.time.bubble},
                      {"communication", c.time.communication - best.time.communication}};
@@ -166,7 +167,11 @@ inline std::string table(answer const& a, std::size_t top) {
   if (auto const slow = count(state::too_slow); slow > 0)
     text += fmt::format("{} more cannot be faster and were not simulated\n", slow);
   if (auto const large = count(state::not_looked); large > 0)
-    text += fmt::format("{} were left out: plans of more than {} actions\n", large, a.among.most_actions);
+    text += fmt::format("{} were left out, with more than {} actions to simulate: --most-actions looks at them\n",
+                        large, a.among.most_actions);
+  if (best != nullptr && best->gap > 1e-3)
+    text += fmt::format("the cut of 1 is not proven the best: its dearest rank might have up to {:.1f} % less to do\n",
+                        100 * best->gap);
   if (auto const not_fitting = count(state::too_large); not_fitting > 0) {
     auto const& lean = *a.ranking.leanest();
     text += fmt::format("{} do not fit into {} a rank", not_fitting, in_bytes(a.on.memory));
@@ -189,6 +194,9 @@ inline std::string no_plan(answer const& a) {
   if (a.of.profile.count() < a.on.ranks)
     return fmt::format("{} ranks cannot share {} layers; take at most {} ranks, or profile the model in smaller layers",
                        a.on.ranks, a.of.profile.count(), a.of.profile.count());
+  if (!a.ranking.candidates.empty())
+    return fmt::format("all {} plans have more than {} actions to simulate; --most-actions allows more",
+                       a.ranking.candidates.size(), a.among.most_actions);
   return "no schedule has such a shape; allow other --micro-batch sizes, schedules or chunks";
 }
 
@@ -255,6 +263,7 @@ inline json json_of(pw::plan_candidate const& c, answer const& a) {
     j["flags"] = flags_of(c);
   }
   if (!c.sizes.empty()) j["balance"] = c.sizes;
+  if (c.is == state::fits) j["cut_gap"] = c.gap;
   for (auto const& m : c.memory)
     j["memory"].push_back({{"weights", m.weights},
                            {"gradients", m.gradients},

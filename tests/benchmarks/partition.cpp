@@ -93,7 +93,7 @@ int main(int argc, char** argv) try {
     pw::plan_view const view = plan.view();
     pw::cluster const on{.ranks = ranks};
     std::vector<int> const equal(static_cast<std::size_t>(view.stages()), layers / view.stages()),
-        planned = *pw::cut_plan(view, profile, on);
+        planned = pw::cut_plan(view, profile, on)->sizes;
     std::vector<double> ours, equals, gain, ours_foretold, equals_foretold, gain_foretold, off;
     for (int i = 0; i < repeats; ++i) {  // in turn, since machines drift
       auto const now = profile_of(6);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs schedule_planner as people do and looks at what it prints, writes and returns.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -267,6 +268,9 @@ TEST_CASE("where nothing fits: the smallest change") {
   CHECK(
       planner(file_of(profile()) + " --devices 2 --batch 4 --memory " + std::to_string(std::stoll(enough) - 1)).code ==
       1);
+  auto const long_ones = planner(file_of(profile()) + " --devices 2 --batch 4 --most-actions 3");
+  CHECK(long_ones.code == 1);
+  CHECK(says(long_ones.err, " plans have more than 3 actions to simulate; --most-actions allows more"));
   auto const many = planner(file_of(profile()) + " --devices 7 --batch 4");
   CHECK(many.code == 1);
   CHECK(says(many.err, "7 ranks cannot share 6 layers; take at most 6 ranks"));
@@ -317,6 +321,51 @@ TEST_CASE("a question that is none") {
   CHECK(says(refused(file_with("{") + " --devices 2"), "is not JSON"));
 }
 
+/// Whether a text is a profile, by its description.
+bool is_sound(std::string const& text) {
+  std::size_t keys = 0, members = 0;
+  auto const j = json::parse(
+      text,
+      [&](int, json::parse_event_t event, json&) {
+        keys += event == json::parse_event_t::key;
+        return true;
+      },
+      false);
+  if (!j.is_object()) return false;
+  auto const amount = [](json const& x) {
+    return x.is_number() && std::isfinite(x.get<double>()) && x.get<double>() >= 0;
+  };
+  auto const has = [](json const& of, std::string const& key, auto const& judge) {
+    return of.contains(key) && judge(of.at(key));
+  };
+  members = j.size();
+  if (j.value("format", json()) != "pipewright-profile" || j.value("version", json()) != 1 ||
+      !has(j, "samples", [](json const& x) { return x.is_number() && x.get<double>() >= 1; }) ||
+      !has(j, "input_bytes", amount) || !has(j, "target_bytes", amount) ||
+      !has(j, "layers", [](json const& x) { return x.is_array() && !x.empty(); }) ||
+      members != (j.contains("model") ? 7u : 6u) || (j.contains("model") && !j.at("model").is_string()))
+    return false;
+  double work = 0;
+  for (auto const& layer : j.at("layers")) {
+    if (!layer.is_object()) return false;
+    members += layer.size();
+    std::size_t known = 0;
+    for (std::string const each : {"forward", "backward_input", "backward_weight", "saved_bytes", "output_bytes",
+                                   "parameter_bytes", "gradient_bytes", "optimizer_bytes"}) {
+      if (!has(layer, each, amount)) return false;
+      ++known;
+    }
+    for (std::string const each : {"recompute", "update", "spread", "workspace_bytes"}) {
+      if (layer.contains(each) && !amount(layer.at(each))) return false;
+      known += layer.contains(each);
+    }
+    if (layer.contains("name") && !layer.at("name").is_string()) return false;
+    if (known + layer.contains("name") != layer.size()) return false;
+    for (auto const* each : {"forward", "backward_input", "backward_weight"}) work += layer.at(each).get<double>();
+  }
+  return work > 0 && keys == members;  // nothing said twice
+}
+
 TEST_CASE("a thousand broken profiles: a sentence, or a plan of one that is still whole") {
   std::mt19937 engine(5);
   auto const whole = profile().dump();
@@ -341,8 +390,11 @@ TEST_CASE("a thousand broken profiles: a sentence, or a plan of one that is stil
     }
     auto const result = planner(file_with(text) + " --devices 2 --batch 2 --memory 1TiB");
     REQUIRE((result.code == 0 || result.code == 2));
-    if (result.code == 0) ++plans;
-    else {
+    if (result.code == 0) {
+      CAPTURE(text);
+      REQUIRE(is_sound(text));
+      ++plans;
+    } else {
       REQUIRE(result.out == "");
       REQUIRE(result.err.starts_with("schedule_planner: "));
       REQUIRE(std::count(result.err.begin(), result.err.end(), '\n') == 1);

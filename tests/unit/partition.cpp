@@ -22,9 +22,9 @@ namespace pw = pipewright;
 namespace {
 
 #ifdef PIPEWRIGHT_QUICK_TESTS
-constexpr unsigned chains = 10'000;
+constexpr unsigned chains = 10'000, chains_of_chunks = 5'000, chains_with_replicas = 2'000, long_chains = 20;
 #else
-constexpr unsigned chains = 100'000;
+constexpr unsigned chains = 100'000, chains_of_chunks = chains, chains_with_replicas = chains, long_chains = 400;
 #endif
 
 using number = std::int64_t;
@@ -50,13 +50,14 @@ void for_each_cut(int n, int k, int smallest, auto const& judge) {
   for_each_cut(n, k, smallest, sizes, judge);
 }
 
-/// A seeded chain of at most 12 layers and 6 stages, of small whole numbers, so that sums are exact and ties are common.
+/// A seeded chain, of small whole numbers, so that sums are exact and ties are common.
 struct random_chain {
   std::mt19937 engine;
   pw::cost_chain<number> chain;
   int layers, stages;
 
-  explicit random_chain(unsigned seed) : engine{seed}, layers{1 + below(12)}, stages{1 + below(std::min(layers, 6))} {
+  explicit random_chain(unsigned seed, int most_layers = 12, int most_stages = 6)
+      : engine{seed}, layers{1 + below(most_layers)}, stages{1 + below(std::min(layers, most_stages))} {
     int const most = below(2) == 0 ? 5 : 1000;
     for (int i = 0; i < layers; ++i) chain.work.push_back(below(most + 1));
   }
@@ -130,6 +131,50 @@ void check_best(random_chain const& r, std::optional<pw::cut<number>> const& fou
 }
 
 constexpr auto anything = [](int, int, int) { return true; };
+
+/// The best cut by a table that leaves nothing out: the dearest stage, then the sum of squares, then the smallest last stages.
+std::optional<std::vector<int>> cut_by_table(random_chain const& r, auto const& fits, int smallest) {
+  auto const& c = r.chain;
+  auto const at = [](int i) { return static_cast<std::size_t>(i); };
+  std::vector<number> before{0};
+  for (number const each : c.work) before.push_back(before.back() + each);
+  auto const cost = [&](int s, int first, int last) {
+    auto const crossing = [&](int link, int behind) {
+      return c.crossing.empty() || behind == 0 || behind == r.layers
+                 ? number{0}
+                 : c.crossing[at(behind - 1)] * (c.link_pace.empty() ? 1 : c.link_pace[at(link)]);
+    };
+    number const in = crossing(s - 1, first), out = crossing(s, last),
+                 work = (before[at(last)] - before[at(first)]) * (c.pace.empty() ? 1 : c.pace[at(s)]);
+    return c.over == pw::crossings::added ? work + in + out : std::max({work, in, out});
+  };
+  std::vector<std::vector<int>> begins;
+  auto const least = [&](auto const& add, number most) {
+    std::vector<number> now(at(r.layers + 1), none);
+    now[0] = 0;
+    begins.assign(at(r.stages), std::vector<int>(now.size()));
+    for (int s = 0; s < r.stages; ++s) {
+      auto const rest = std::exchange(now, std::vector<number>(now.size(), none));
+      for (int end = 0; end <= r.layers; ++end)
+        for (int begin = end - smallest; begin >= 0; --begin) {
+          if (rest[at(begin)] == none || !fits(s, begin, end) || cost(s, begin, end) > most) continue;
+          number const here = add(rest[at(begin)], cost(s, begin, end));
+          if (here < now[at(end)]) now[at(end)] = here, begins[at(s)][at(end)] = begin;
+        }
+    }
+    return now.back();
+  };
+  number const dearest = least([](number a, number b) { return std::max(a, b); }, none);
+  if (dearest == none) return std::nullopt;
+  least([](number a, number b) { return a + b * b; }, dearest);
+  std::vector<int> sizes(at(r.stages));
+  for (int s = r.stages - 1, end = r.layers; s >= 0; --s) {
+    int const begin = begins[at(s)][at(end)];
+    sizes[at(s)] = end - begin;
+    end = begin;
+  }
+  return sizes;
+}
 
 /// The cheapest cut with replicas, by the paper's words: a stage's time is its work, or its all-reduce, over its replicas.
 double best_with_replicas(pw::replica_costs const& of, int begin, int devices) {
@@ -224,8 +269,38 @@ TEST_CASE("empty stages, where they are asked for") {
   }
 }
 
+TEST_CASE("long chains") {
+  for (unsigned seed = 0; seed < long_chains; ++seed) {
+    CAPTURE(seed);
+    random_chain r(8'000'000 + seed, 400, 40);
+    if (r.below(4) == 0)  // a few layers weigh as much as all others
+      for (auto& each : r.chain.work)
+        if (r.below(50) == 0) each *= 1000;
+    if (r.below(2) == 0) r.draw_crossings();
+    if (r.below(3) == 0 && !r.chain.crossing.empty()) r.draw_link_paces();
+    if (r.below(3) == 0) r.draw_paces();
+    int const smallest = r.below(3) == 0 ? 0 : 1, refused = r.below(3);
+    auto const fits = [&](int stage, int first, int last) {
+      return (7 * stage + 3 * first + 5 * last) % 11 >= refused;
+    };
+    pw::stage_costs_of_chain const costs(r.chain, fits);
+    auto const found = pw::cheapest_cut(costs, r.layers, r.stages, smallest == 0);
+    auto const best = cut_by_table(r, fits, smallest);
+    REQUIRE(found.has_value() == best.has_value());
+    if (found) REQUIRE(found->sizes == *best);
+  }
+}
+
+TEST_CASE("times too small to be told apart") {
+  constexpr double tiny = std::numeric_limits<double>::denorm_min();
+  auto const cut = [](pw::cost_chain<double> const& of, auto const& fits) { return pw::cut_chain(of, 2, fits); };
+  CHECK(cut({.work = {tiny, tiny}, .crossing = {1}}, anything)->sizes == std::vector{1, 1});
+  CHECK_FALSE(cut({.work = {tiny, tiny}}, [](int, int, int) { return false; }).has_value());
+  CHECK(cut({.work = {0, 0}}, anything)->dearest == 0);
+}
+
 TEST_CASE("the chunks of a rank together") {
-  for (unsigned seed = 0; seed < chains / 2; ++seed) {
+  for (unsigned seed = 0; seed < chains_of_chunks; ++seed) {
     CAPTURE(seed);
     random_chain r(5'000'000 + seed);
     if (r.below(2) == 0) r.draw_crossings();
@@ -263,7 +338,7 @@ TEST_CASE("the chunks of a rank together") {
 }
 
 TEST_CASE("replicas, as PipeDream's paper has them") {
-  for (unsigned seed = 0; seed < chains / 5; ++seed) {
+  for (unsigned seed = 0; seed < chains_with_replicas; ++seed) {
     CAPTURE(seed);
     random_chain r(6'000'000 + seed);
     int const layers = std::min(r.layers, 7), devices = 1 + r.below(5);

@@ -145,7 +145,7 @@ TEST_CASE("a cut counts updates") {
   auto p = alike(4);
   p.layers[3].update = 9;
   auto const cut = [&](std::string const& schedule) {
-    return *pw::cut_plan(pw::make_plan(schedule, {.ranks = 2, .micro_batches = 9}), p, {.ranks = 2});
+    return pw::cut_plan(pw::make_plan(schedule, {.ranks = 2, .micro_batches = 9}), p, {.ranks = 2})->sizes;
   };
   CHECK(cut("1f1b") == std::vector{3, 1});   // 9 and 12 for a micro-batch; 2,2 has 15
   CHECK(cut("flush") == std::vector{2, 2});  // 6 and 7
@@ -279,21 +279,21 @@ TEST_CASE("each link carries as fast as it is said to, whichever rank sends") {
   pw::model_profile wide = alike(4);
   wide.layers[1].output = 10;
   auto const plan = pw::make_plan<pw::gpipe>({.ranks = 2, .micro_batches = 4});
-  CHECK(pw::cut_plan(plan, wide, {.ranks = 2}).value() == std::vector{2, 2});
-  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{0, 1, 0, 1}}}).value() == std::vector{3, 1});
-  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{1, 2, 0, 1}}}).value() == std::vector{2, 2});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2})->sizes == std::vector{2, 2});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{0, 1, 0, 1}}})->sizes == std::vector{3, 1});
+  CHECK(pw::cut_plan(plan, wide, {.ranks = 2, .links = {{1, 2, 0, 1}}})->sizes == std::vector{2, 2});
   // The wide boundary goes over the fast link, where there is one.
   pw::model_profile waist = alike(6);
   waist.layers[3].output = 40;
   auto const three = pw::make_plan<pw::gpipe>({.ranks = 3, .micro_batches = 4});
   auto const cut = [&](double first, double second) {
-    return pw::cut_plan(three, waist, {.ranks = 3, .links = {{0, 1, 0, first}, {1, 2, 0, second}}}).value();
+    return pw::cut_plan(three, waist, {.ranks = 3, .links = {{0, 1, 0, first}, {1, 2, 0, second}}})->sizes;
   };
   CHECK(cut(0.5, 100) == std::vector{2, 2, 2});
   CHECK(cut(100, 0.5) != std::vector{2, 2, 2});
   // Two stages of one rank have no link between them.
   auto const alone = pw::make_plan<pw::interleaved<2>>({.ranks = 1, .micro_batches = 4, .chunks = 2});
-  CHECK(pw::cut_plan(alone, wide, {.bandwidth = 0.01}).value() == std::vector{2, 2});
+  CHECK(pw::cut_plan(alone, wide, {.bandwidth = 0.01})->sizes == std::vector{2, 2});
   for (auto const& [link, why] :
        {std::pair(pw::device_link{0, 1, 0, 0}, "more than 0 bytes"), std::pair(pw::device_link{0, 1, -1}, "0 seconds"),
         std::pair(pw::device_link{1, 1}, "two different ranks, not 1 and 1")})
@@ -315,6 +315,51 @@ TEST_CASE("what is left out cannot win") {
     if (all.best() != nullptr) CHECK(few.best()->seconds() == doctest::Approx(all.best()->seconds()));
     REQUIRE(all.candidates.size() == few.candidates.size());
   }
+}
+
+TEST_CASE("a cut that is not proven the best says how far off it may be") {
+  int unproven = 0, limited = 0;
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 engine(seed);
+    auto p = alike(14);
+    for (auto& l : p.layers) l.forward = 1 + engine() % 20, l.saved = engine() % 10;
+    auto const plan = pw::make_plan<pw::interleaved<2>>({.ranks = 3, .micro_batches = 6, .chunks = 2});
+    auto const dearest = [&](std::vector<int> const& sizes) {
+      std::vector<double> ranks(3);
+      for (std::size_t s = 0, layer = 0; s < 6; ++s)
+        for (int i = 0; i < sizes[s]; ++i) ranks[s % 3] += p.layers[layer++].work();
+      return *std::max_element(ranks.begin(), ranks.end());
+    };
+    pw::cluster on{.ranks = 3};
+    auto const best = *pw::cut_plan(plan, p, on, 10'000'000), hasty = *pw::cut_plan(plan, p, on, 3);
+    CHECK(best.gap == 0);
+    CHECK(dearest(best.sizes) >= dearest(hasty.sizes) * (1 - hasty.gap) - 1e-9);
+    unproven += hasty.gap > 0;
+    on.memory = pw::detail::dearest_memory(pw::memory_of_ranks(plan, p, best.sizes)) - 1;
+    auto const within = pw::cut_plan(plan, p, on, 10'000'000);
+    if (!within) continue;
+    CHECK(within->gap == doctest::Approx(1 - dearest(best.sizes) / dearest(within->sizes)));
+    ++limited;
+  }
+  CHECK(unproven > 20);
+  CHECK(limited > 10);
+}
+
+TEST_CASE("streams are simulated for as many micro-batches as fill them, which is counted") {
+  auto const left_out = [](long long most_actions) {
+    auto const ranking = pw::rank_plans(alike(16), {.ranks = 16},
+                                        {.batch = 1,
+                                         .schedules = {"flush", "1f1b"},
+                                         .recompute = {pw::recompute_mode::never},
+                                         .most_chunks = 1,
+                                         .most_actions = most_actions});
+    return std::count_if(ranking.candidates.begin(), ranking.candidates.end(),
+                         [](auto const& c) { return c.is == state::not_looked; });
+  };
+  CHECK(left_out(2 * 16 * (1 + 4 * 16)) == 0);
+  CHECK(left_out(2 * 16 * (1 + 4 * 16) - 1) == 1);
+  CHECK(left_out(2 * 16 - 1) == 2);
 }
 
 TEST_CASE("many devices") {

@@ -14,7 +14,8 @@
 namespace pipewright::inline v0 {
 
 /// What a stage costs that has the layers [first, last).
-/// Needs: (1) `cost(stage, first, last)`, 0 or more, in any ordered type that converts to double; (2) `at_least(stage, first, last)`: no
+/// Needs: (1) `cost(stage, first, last)`, 0 or more, in any type with order and a zero `T{}`
+/// whose conversion to double keeps the order; (2) `at_least(stage, first, last)`: no
 /// more than the cost of these layers, nor than that of any more layers around them, so that a search may stop there;
 /// (3) `fits(stage, first, last)`: whether the stage may have them at all.
 /// Promises: pure functions of their arguments. Not required: that a cost grows with the layers (a dear boundary may be left
@@ -132,7 +133,7 @@ constexpr auto least_dearest(C const& of, int layers, int stages, int smallest) 
   for (double step = whole / 2; step > whole * 1e-12; step /= 2)
     if (within(must - step).is_all()) must -= step;
   for (double most = must, more = must / 64;; most = must + more, more *= 2) {
-    bool const is_last = most >= whole;
+    bool const is_last = most >= whole || more == 0;
     auto const found = least_total<T>(
         of, layers, stages, smallest, within(is_last ? std::numeric_limits<double>::infinity() : most),
         [](T const& a, T const& b) { return std::max(a, b); }, [](int, int, int) {});

@@ -26,6 +26,19 @@ template<class T> struct rank_cut {
 
 namespace detail {
 
+/// What the stages of the dearest of so many ranks cost together.
+template<class Costs>
+constexpr auto dearest_rank(Costs const& of, std::vector<int> const& rank_of_stage, int ranks,
+                            std::vector<int> const& sizes) {
+  std::vector<decltype(of.cost(0, 0, 0))> loads(static_cast<std::size_t>(ranks));
+  for (int stage = 0, begin = 0; stage < static_cast<int>(sizes.size()); ++stage) {
+    int const end = begin + sizes[static_cast<std::size_t>(stage)];
+    loads[static_cast<std::size_t>(rank_of_stage[static_cast<std::size_t>(stage)])] += of.cost(stage, begin, end);
+    begin = end;
+  }
+  return *std::max_element(loads.begin(), loads.end());
+}
+
 /// Goes through the cuts, and leaves those out that cannot beat the best so far.
 template<class T, class Costs> class rank_cut_search {
  public:
@@ -38,16 +51,8 @@ template<class T, class Costs> class rank_cut_search {
         left_{most_nodes},
         loads_(static_cast<std::size_t>(ranks)),
         now_(rank_of_stage.size()),
-        best_{std::move(sizes)} {
-    int stage = 0, begin = 0;
-    for (int const size : best_) {
-      load_of(stage) += of_.cost(stage, begin, begin + size);
-      begin += size;
-      ++stage;
-    }
-    dearest_ = *std::max_element(loads_.begin(), loads_.end());
-    std::fill(loads_.begin(), loads_.end(), T(0));
-  }
+        best_{std::move(sizes)},
+        dearest_{dearest_rank(of, rank_of_stage, ranks, best_)} {}
   /// Whether it came to the end.
   constexpr bool run() {
     extend(0, 0, T(0), T(0));
@@ -94,7 +99,7 @@ template<class T, class Costs> class rank_cut_search {
   long long left_;
   std::vector<T> loads_;
   std::vector<int> now_, best_;
-  T dearest_{};
+  T dearest_;
 };
 
 }  // namespace detail

@@ -137,11 +137,17 @@ inline std::optional<std::vector<int>> leanest_cut(plan_view const& p, model_pro
   return found ? std::optional(std::move(found->sizes)) : std::nullopt;
 }
 
+/// A cut for a plan.
+struct planned_cut {
+  std::vector<int> sizes;  ///< layers of each stage
+  double gap = 0;          ///< how much cheaper, as a part of it, the dearest rank might be at most; 0: it is the best
+};
+
 /// The cut for a plan whose dearest rank is as cheap as can be, where all ranks stay within the cluster's memory; none where
 /// there is none. With one stage a rank it is exact. With several, it is that of cut_by_rank(), if it fits, else the best of
 /// those whose stages each keep to an equal share of their rank's memory, else leanest_cut(): none may be found though one exists.
-inline std::optional<std::vector<int>> cut_plan(plan_view const& p, model_profile const& of, cluster const& on,
-                                                long long most_nodes = 20'000) {
+inline std::optional<planned_cut> cut_plan(plan_view const& p, model_profile const& of, cluster const& on,
+                                           long long most_nodes = 20'000) {
   auto const times = times_of(p, of, on);
   detail::memory_costs const memory(p, of);
   int const chunks = p.facts.chunks;
@@ -150,16 +156,22 @@ inline std::optional<std::vector<int>> cut_plan(plan_view const& p, model_profil
   };
   if (chunks == 1) {
     auto found = cut_chain(times, p.stages(), has_share);
-    return found ? std::optional(std::move(found->sizes)) : std::nullopt;
+    return found ? std::optional(planned_cut{std::move(found->sizes)}) : std::nullopt;
   }
   std::vector<int> const placement(p.rank_of_stage, p.rank_of_stage + p.stages());
   auto const all_fit = [&](std::vector<int> const& sizes) {
     return detail::dearest_memory(memory_of_ranks(p, of, sizes)) <= on.memory;
   };
-  if (auto found = cut_by_rank(times, placement, most_nodes); !found || all_fit(found->sizes))
-    return found ? std::optional(std::move(found->sizes)) : std::nullopt;
-  if (auto found = cut_by_rank(times, placement, most_nodes, has_share)) return std::move(found->sizes);
-  if (auto lean = leanest_cut(p, of); lean && all_fit(*lean)) return lean;
+  auto const any = cut_by_rank(times, placement, most_nodes);
+  if (!any) return std::nullopt;
+  if (all_fit(any->sizes)) return planned_cut{any->sizes, any->gap()};
+  auto const judged = [&](std::vector<int> sizes) {
+    stage_costs_of_chain<double, no_limit> const costs(times, no_limit{});
+    double const dearest = detail::dearest_rank(costs, placement, p.facts.ranks, sizes);
+    return planned_cut{std::move(sizes), dearest > any->bound ? 1 - any->bound / dearest : 0};
+  };
+  if (auto found = cut_by_rank(times, placement, most_nodes, has_share)) return judged(std::move(found->sizes));
+  if (auto lean = leanest_cut(p, of); lean && all_fit(*lean)) return judged(std::move(*lean));
   return std::nullopt;
 }
 

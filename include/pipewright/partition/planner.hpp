@@ -22,9 +22,10 @@ struct plan_choices {
   std::vector<int> samples{};  ///< of a micro-batch; those that divide the batch are tried. Empty: all that do
   std::vector<std::string> schedules{};  ///< names; empty: all of the list that train
   std::vector<recompute_mode> recompute{recompute_mode::never, recompute_mode::always};
-  int most_chunks = 4;                 ///< of a rank, for schedules that have them
-  std::vector<int> sizes{};            ///< a cut to use instead of the best; for the schedules that have so many stages
-  long long most_actions = 4'000'000;  ///< forwards and backwards of a plan; larger ones are left out, and said
+  int most_chunks = 4;       ///< of a rank, for schedules that have them
+  std::vector<int> sizes{};  ///< a cut to use instead of the best; for the schedules that have so many stages
+  long long most_actions =
+      4'000'000;              ///< forwards and backwards that are simulated; larger plans are left out, and said
   int worth_simulating = 64;  ///< so many are simulated, and more while one may be faster than the slowest of them
   double not_worth = 1e-3;    ///< .. by more than this part of its time
 };
@@ -40,12 +41,13 @@ struct plan_candidate {
     fits,        ///< all below is known
     too_large,   ///< no cut that was found stays within the memory; `sizes` and `memory` are those of the leanest cut
     too_slow,    ///< not looked at: it cannot beat those that fit; `seconds_at_least` says why
-    not_looked,  ///< a plan of more actions than plan_choices::most_actions
+    not_looked,  ///< more actions to simulate than plan_choices::most_actions
   };
   state is = state::too_slow;
   double seconds_at_least =
       0;                     ///< of a step: with the best of cuts, no link and no wait but the filling of the pipeline
   std::vector<int> sizes{};  ///< layers of each stage
+  double gap = 0;            ///< of a cut that was looked for, see planned_cut
   std::vector<rank_memory> memory{};
   step_time time{};
 
@@ -111,7 +113,8 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
     if (!among.sizes.empty() && static_cast<int>(among.sizes.size()) != s.stages()) return;
     plan_candidate made{.schedule = std::string(P::name), .facts = s, .samples = samples, .recompute = recompute};
     made.seconds_at_least = detail::seconds_at_least<P>(s, scaled(of, samples), on, recompute);
-    if (2LL * s.stages() * s.total_micro_batches() > among.most_actions) made.is = plan_candidate::state::not_looked;
+    long long const micro_batches = s.total_micro_batches() + (is_stream(P::weights) ? 4LL * s.ranks : 0);  // simulated
+    if (2LL * s.stages() * micro_batches > among.most_actions) made.is = plan_candidate::state::not_looked;
     open.push_back(std::move(made));
   };
   std::vector<int> sizes = among.samples;
@@ -143,9 +146,9 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
     if (found.size() >= enough && c.seconds_at_least >= found[enough - 1] * (1 - among.not_worth)) continue;
     auto const profile = scaled(of, c.samples);
     auto const plan = make_plan<Schedules>(c.schedule, c.facts, {.recompute = c.recompute});
-    auto cut = among.sizes.empty() ? cut_plan(plan, profile, on) : std::optional(among.sizes);
+    auto cut = among.sizes.empty() ? cut_plan(plan, profile, on) : std::optional(planned_cut{among.sizes});
     if (cut) {
-      c.memory = memory_of_ranks(plan, profile, *cut);
+      c.memory = memory_of_ranks(plan, profile, cut->sizes);
       if (c.most_memory() > on.memory) cut.reset();
     }
     if (!cut) {
@@ -155,7 +158,8 @@ plan_ranking rank_plans(model_profile const& of, cluster const& on, plan_choices
       continue;
     }
     c.is = plan_candidate::state::fits;
-    c.sizes = std::move(*cut);
+    c.sizes = std::move(cut->sizes);
+    c.gap = cut->gap;
     c.time = time_of_step(plan, profile, c.sizes, on);
     found.insert(std::upper_bound(found.begin(), found.end(), c.seconds()), c.seconds());
   }
