@@ -25,6 +25,7 @@
 #include "tool/answer.hpp"
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
+#include "train_gpt2/launcher.hpp"
 #include "train_gpt2/libtorch_half.hpp"
 #include "train_gpt2/plan_file.hpp"
 #include "train_gpt2/processes.hpp"
@@ -70,7 +71,8 @@ void add_model(CLI::App& app, trainer::request& r, std::string& model, double& d
   app.add_option("--length", r.length,
                  "Tokens of a sequence, at which documents are cut; without it as many as the model has positions")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("-p,--ranks", r.ranks, "P, pipeline ranks: threads, or the processes of --transport")
+  app.add_option("-p,--ranks", r.ranks,
+                 "P, pipeline ranks: threads, or the processes of a launcher, which says how many")
       ->check(CLI::Range(1, 64));
   app.add_option("--steps", r.steps, "Steps of M micro-batches each, those before a --resume included")
       ->check(CLI::Range(1, 10'000'000));
@@ -144,8 +146,8 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
                  "Where libtorch computes: cpu, cuda (of several processes each on its own GPU), cuda:1, ...");
   app.add_option(
          "--transport", r.transport,
-         "in-process: ranks are threads; mpi, gloo: they are the processes of a launcher, mpirun -np P train_gpt2 "
-         "--transport mpi or pipewright-run -n P train_gpt2 --transport gloo (or torchrun, srun, ...)")
+         "in-process: ranks are threads; mpi, gloo: they are processes. Without it the launcher says so: mpirun -np P "
+         "train_gpt2 means mpi, pipewright-run -n P train_gpt2 or torchrun gloo, none in-process; srun needs it")
       ->check(CLI::IsMember({"in-process", "mpi", "gloo"}));
   app.add_option("--rank", r.rank, "Which rank this process is, where no launcher says it (gloo)")
       ->check(CLI::Range(0, 63));
@@ -293,6 +295,7 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (!plan.empty()) trainer::take_plan(app, plan);
+    if (!demo->parsed()) trainer::take_launcher(app);
     if (!r.resume.empty() && !demo->parsed()) {
       saved.emplace(r.resume);
       trainer::take_settings(app, *saved);

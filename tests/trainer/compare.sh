@@ -31,7 +31,8 @@ for schedule in $schedules; do same "$schedule" "${small[@]}" --steps 4 --schedu
 same "large weights" --model "layers=4,width=512,heads=4,positions=16" --steps 1 --micro-batches 2 --sample 10
 
 # Lines on the way say how fast it is; the trace has every rank's actions, on one clock: nothing comes before what it needs.
-text=$(timeout 100 "${launcher[@]}" 4 "$trainer" --transport "$transport" --backend "$backend" --ranks 4 --schedule gpipe \
+# The launcher says the transport and the number of ranks.
+text=$(timeout 100 "${launcher[@]}" 4 "$trainer" --backend "$backend" --schedule gpipe \
   "${small[@]}" --steps 10 --trace "$work/trace.json" 2>&1 | sed 's/.*\x1b\[K//'; exit "${PIPESTATUS[0]}") || fail "with a trace: $text"
 [ "$(grep -cE '^step +(1|10)  loss [0-9.]+  [1-9][0-9]* tokens/s' <<<"$text")" = 2 ] || fail "no speed on the way: $text"
 grep -qE '^[0-9.]+ ms a step, [1-9][0-9]* tokens/s; bubble' <<<"$text" || fail "no speed at the end: $text"

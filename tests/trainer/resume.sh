@@ -3,12 +3,13 @@
 # Four processes that save are killed, rank by rank; two go on, and one with threads (as many where the schedule's
 # mathematics depends on how many there are, and others are refused): the losses of threads that nobody stopped. The files of
 # a checkpoint do not tell processes from threads.
-#   resume.sh TRAIN_GPT2 TRANSPORT "SCHEDULE..." LAUNCHER... (as far as the number of processes)
+#   resume.sh TRAIN_GPT2 TRANSPORT BACKEND "SCHEDULE..." LAUNCHER... (as far as the number of processes)
 set -u
 trainer=$1
 transport=$2
-schedules=$3
-shift 3
+backend=$3
+schedules=$4
+shift 4
 . "$(dirname "$0")/checks.sh"
 losses() { tr -d '\n ' | grep -oE '"losses":\[[^]]+\]'; }
 launcher=("$@")
@@ -16,7 +17,7 @@ launch() { timeout -k 5 100 "${launcher[@]}" "$@"; }
 
 for schedule in $schedules; do
   options=(--schedule $schedule --model "layers=6,width=16,heads=2,positions=16" --micro-batches 4 --dropout 0.1
-    --rate-shape constant --sample 0)
+    --rate-shape constant --sample 0 --backend $backend)
   straight=$("$trainer" "${options[@]}" --ranks 4 --steps 20 --save-every 10 --keep 2 --save "$work/$schedule-threads" --json - | losses)
   launch 4 bash -c 'echo $$ >"$0-$$"; exec "$@"' "$work/pid-$schedule" "$trainer" --transport "$transport" "${options[@]}" --ranks 4 \
     --steps 1000000 --save-every 10 --keep 1000000 --save "$work/$schedule" >"$work/out" 2>&1 &
