@@ -88,6 +88,11 @@ def planning(found):
                                  large["bytes_per_action"] / small["bytes_per_action"], "", 1.1)])
 
 
+def cutting(found):
+    return Result(found, [Figure(f"10,000 layers into 1,024 stages: {row['what']}", row["cut_s"], " s", 1) if "cut_s" in row
+                          else Figure(row["what"], row["plan_s"], " s") for row in found])
+
+
 def step_time(found):
     figures = []
     for forward in sorted({row["forward_s"] for row in found}, reverse=True):
@@ -142,6 +147,7 @@ BENCHMARKS = {
     "hop": Benchmark("half of the median round trip of a vector", hop, ["--json"], ["--json"], "10 s"),
     "planning": Benchmark("order, lower, slots, verify and simulate at run time; flush, each size in a process of its own", planning,
                           ["--json"], ["--json"], "half a minute"),
+    "cutting": Benchmark("cuts of 10,000 layers, and a planner's search on 1,024 devices", cutting, ["--json"], ["--json"], "a minute"),
     "step_time": Benchmark("8 ranks, 32 micro-batches, stages that sleep; asynchronous schedules in their steady state; medians of 3 steps",
                            step_time, ["--json", "--repeats", "3"], ["--json", "--repeats", "1", "--only", "flush"], "7 minutes"),
     "partition": Benchmark("a host GPT-2 of 10 blocks, width 128, vocabulary 8192, on 2 ranks: its profile, and cuts", partition,

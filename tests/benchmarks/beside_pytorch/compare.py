@@ -134,7 +134,7 @@ def tables(trained, actions, overlapped):
            [[row["size"], row["schedule"], f"{row['loss_first']:.5f}", f"{row['loss_last']:.5f}", f"{row['losses_apart']:.1e}", f"{AGREE:g}"] for row in trained])
     rows = []
     for row in actions:
-        for side, text, goal in (("gloo", "pipewright over Gloo, stages of nothing", 5), ("torch", "pipewright over Gloo, the same torch modules", None),
+        for side, text, goal in (("gloo", "pipewright over Gloo, stages of nothing", 5), ("torch", "pipewright over Gloo, the same torch modules", 5),
                                  ("mpi", "pipewright over MPI, stages of nothing", 100)):
             ratio = row["theirs"] / row[side]
             ours, theirs = (f"{row[each]:.4g} us ({min(row['runs'][each]):.3g} to {max(row['runs'][each]):.3g})" for each in (side, "theirs"))
@@ -182,7 +182,7 @@ def main():
         text = f"# Beside PyTorch, {facts['date'].split()[0]}\n\n" + "".join(f"**{note}**\n\n" for note in notes)
         text += report.markdown(["machine", ""], [[key, value] for key, value in facts.items()])
         text += (f"\nMade by `bash tests/benchmarks/beside_pytorch/run`{', quick: rough figures' if options.quick else ''}: the same GPT-2 (weights, tokens, "
-                 f"float, operators of one LibTorch, Adam; pipewright lets the product add up a weight's gradients) on two processes of one thread each, over Gloo, with pipewright and with "
+                 f"float, operators of one LibTorch, Adam; pipewright's modules add up a weight's gradients in the product, and split and join heads in one node of the graph each) on two processes of one thread each, over Gloo, with pipewright and with "
                  f"torch.distributed.pipelining, in turn. {sizes}. Ratios are medians of those of the rounds.\n")
         for title, header, rows in found:
             text += f"\n## {title}\n\n" + report.markdown(header, rows)
