@@ -100,6 +100,36 @@ TEST_CASE("a thread moves bytes only where MPI allows calls from any") {
   if (asked != nullptr) CHECK(level < MPI_THREAD_MULTIPLE);
 }
 
+TEST_CASE("a value that is larger than a frame comes while its rank does something else") {
+  int level = MPI_THREAD_SINGLE;
+  MPI_Query_thread(&level);
+  if (level < MPI_THREAD_MULTIPLE) return;  // no thread may move it
+  support::run_over_mpi(
+      2,
+      [](auto& here) {
+        std::string value;
+        int const channel = here.open({0, 1, pw::traffic::activation});
+        for (int round = 0; round < 3; ++round) {
+          value.assign(std::size_t{16} << 20, static_cast<char>('a' + round));
+          here.agree("begin");
+          auto const begun =
+              here.rank() == 0 ? here.send(channel, pw::message_of(value)) : here.post(channel, pw::message_of(value));
+          if (here.rank() == 1) {  // until rank 0 has waited for it, by another way
+            int heard = 0;
+            auto const limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+            while (heard == 0 && std::chrono::steady_clock::now() < limit)
+              MPI_Iprobe(0, 0, MPI_COMM_WORLD, &heard, MPI_STATUS_IGNORE);
+            REQUIRE(heard != 0);
+            MPI_Recv(nullptr, 0, MPI_CHAR, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+          }
+          here.wait(begun);
+          if (here.rank() == 0) MPI_Send(nullptr, 0, MPI_CHAR, 1, 0, MPI_COMM_WORLD);
+          else CHECK(value[1000] == 'a' + round);
+        }
+      },
+      30);
+}
+
 TEST_CASE("a user's communicator keeps its ranks and its messages") {
   reversed const mine;
   int rank = 0, size = 0, peer = 0;
