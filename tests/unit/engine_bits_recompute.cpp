@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recomputation changes no bit: the oracle, with which all is compared, keeps everything. A sample; the rest is in tests/long.
-// thread sanitizer: --full
+// sanitizers: --full
 #include <doctest/doctest.h>
 #include <support/engine_matrix.hpp>
 #include <support/engine_streams.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training that is taken out of one pipeline and put into another goes on as if nothing had happened: the oracle's bits.
-// thread sanitizer: --full
+// sanitizers: --full
 #include <algorithm>
 #include <cstdint>
 #include <map>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One model, cut in every way the library has: the same losses and weights, bit for bit.
-// thread sanitizer: --full
+// sanitizers: --full
 #include <cmath>
 #include <functional>
 #include <map>
