@@ -102,12 +102,12 @@ libtorch() {
 # pytorch DIRECTORY: one with all of PyTorch, as Python imports it, and Hugging Face's transformers: 5.6 GB. Fails where that does.
 pytorch() {
   local folder=$1
-  [ ! -e "$folder/complete" ] || return 0
+  [ ! -e "$folder/with-transformers" ] || return 0
   echo "Installing PyTorch into $folder" >&2
   rm -rf "$folder"
   python3 -m venv "$folder" &&
     "$folder/bin/pip" install --quiet --disable-pip-version-check 'torch>=2.6,<3' numpy transformers safetensors &&
-    touch "$folder/complete"
+    touch "$folder/with-transformers"
 }
 
 # build PRESET DIRECTORY [ARGUMENT...]: configures and builds, with ninja in a new directory where it is there.

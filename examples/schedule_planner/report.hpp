@@ -263,7 +263,7 @@ inline json json_of(pw::plan_candidate const& c, answer const& a) {
     j["flags"] = flags_of(c);
   }
   if (!c.sizes.empty()) j["balance"] = c.sizes;
-  if (c.is == state::fits) j["cut_gap"] = c.gap;
+  if (c.is == state::fits && a.among.sizes.empty()) j["cut_gap"] = c.gap;
   for (auto const& m : c.memory)
     j["memory"].push_back({{"weights", m.weights},
                            {"gradients", m.gradients},

@@ -13,8 +13,8 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/model.hpp>
-#include <pipewright/partition/balanced_sizes.hpp>
 #include <pipewright/partition/model_profile.hpp>
+#include <pipewright/partition/named_cut.hpp>
 
 #include "layer_profile.hpp"
 #include "request.hpp"
@@ -47,37 +47,32 @@ inline std::size_t parameters_of(request const& r, int layer) {
   return 12 * c * c + 13 * c;
 }
 
-/// Every layer's weight under a cut that has a name: its operations, its parameters, 1, or 1 where it is of a type. Never
-/// what was measured: every rank finds the same cut by itself.
-inline std::vector<double> weights_of_cut(request const& r) {
-  std::vector<double> costs;
-  if (r.cut == "cost") {
-    for (auto const& each : operations_of(r)) costs.push_back(each.work());
-    return costs;
-  }
-  bool any = false;
-  for (int layer = 0; layer < gpt2::layer_count(r.model); ++layer) {
-    auto const* const type = layer == 0                    ? "type:GPT2Embedding"
-                             : layer == r.model.layers + 1 ? "type:GPT2Head"
-                                                           : "type:GPT2Block";
-    double const weight = r.cut == "parameters" ? static_cast<double>(parameters_of(r, layer))
-                          : r.cut == "uniform"  ? 1.
-                          : r.cut == type       ? 1.
-                                                : 0.;
-    any = any || weight > 0;
-    costs.push_back(weight);
-  }
-  if (!any)
-    throw pw::error(
-        fmt::format("--balance {} is no cut; give the layers of each stage as 4,3,3,4, or cost, uniform, "
-                    "parameters, type:GPT2Block, type:GPT2Embedding or type:GPT2Head",
-                    r.cut));
-  return costs;
+/// The layers as a cut that has a name sees them: a layer's time is its operations, never what was measured, since every rank finds
+/// the same cut by itself.
+inline std::vector<pw::layer_summary> summaries_of(request const& r) {
+  std::vector<pw::layer_summary> layers;
+  auto const costs = operations_of(r);
+  for (int layer = 0; layer < gpt2::layer_count(r.model); ++layer)
+    layers.push_back({layer == 0                    ? "GPT2Embedding"
+                      : layer == r.model.layers + 1 ? "GPT2Head"
+                                                    : "GPT2Block",
+                      static_cast<double>(parameters_of(r, layer)), costs[static_cast<std::size_t>(layer)].work()});
+  return layers;
 }
 
 /// The cut that was asked for.
 inline std::vector<int> cut_of(request const& r, int stages) {
-  if (r.balance.empty()) return pw::balanced_sizes(weights_of_cut(r), stages);
+  if (r.balance.empty()) {
+    bool is_known = r.cut == "cost" || r.cut == "uniform" || r.cut == "parameters";
+    auto const layers = summaries_of(r);
+    for (auto const& each : layers) is_known = is_known || r.cut == "type:" + each.type;
+    if (!is_known)
+      throw pw::error(
+          fmt::format("--balance {} is no cut; give the layers of each stage as 4,3,3,4, or cost, uniform, "
+                      "parameters, type:GPT2Block, type:GPT2Embedding or type:GPT2Head",
+                      r.cut));
+    return pw::named_cut(layers, r.cut == "cost" ? "time" : r.cut, stages);
+  }
   int const layers = gpt2::layer_count(r.model), given = std::accumulate(r.balance.begin(), r.balance.end(), 0);
   if (static_cast<int>(r.balance.size()) != stages)
     throw pw::error(fmt::format("--balance {} names {} stages, but this schedule has {} (ranks x chunks)",

@@ -6,27 +6,37 @@
 
 #include <CLI/CLI.hpp>
 
+#include <pipewright/error.hpp>
 #include <pipewright/launch/launch.hpp>
 
 namespace trainer {
 
-/// Gives --transport and --ranks, where they were not said, what the launcher of several processes means: mpirun mpi, the others
-/// gloo, and a rank for each process. Not where SLURM alone says it: its batch scripts, which start one process, have its
-/// variables too.
+/// Gives --transport and --ranks, where they were not said, what the launcher of several processes means: mpirun mpi, torchrun
+/// and its like gloo, and a rank for each process. srun may mean either, so that it needs the option. Throws error where the
+/// environment contradicts itself.
 inline void take_launcher(CLI::App& app) {
   namespace launch = pipewright::launch;
-  auto& transport = *app.get_option("--transport");
+  using enum launch::source;
+  auto &transport = *app.get_option("--transport"), &ranks = *app.get_option("--ranks");
+  bool const is_said = transport.count() > 0;
+  if ((is_said && (ranks.count() > 0 || transport.results().front() == "in-process")) || app.count("--rank") > 0 ||
+      app.count("--dry-run") > 0)
+    return;
+  launch::place place;
+  try {
+    place = launch::find_place();
+  } catch (pipewright::error const& fault) {
+    if (is_said) throw;
+    throw pipewright::error(std::string(fault.what()) + "; or say --transport in-process");
+  }
+  if (place.from == single || (!is_said && (place.size == 1 || place.from == slurm))) return;
   auto const take = [](CLI::Option& option, std::string const& word) {
     if (option.count() > 0) return;
     option.add_result(word);
     option.run_callback();
   };
-  if (app.count("--rank") > 0 || (transport.count() > 0 && transport.results().front() == "in-process")) return;
-  auto const place = launch::find_place();
-  using enum launch::source;
-  if (place.size < 2 || (place.from == slurm && transport.count() == 0)) return;
   take(transport, place.from == open_mpi || place.from == mpich ? "mpi" : "gloo");
-  take(*app.get_option("--ranks"), std::to_string(place.size));
+  take(ranks, std::to_string(place.size));
 }
 
 }  // namespace trainer

@@ -26,7 +26,7 @@ inline std::atomic<bool> const& note_signals() {
   return detail::told_to_end;
 }
 
-/// From now on they do again what they always do, and one that was noted does it at last.
+/// From now on they do again what they always do; where one was noted, the program ends at last.
 inline void obey_signals() {
   for (int const each : {SIGTERM, SIGUSR1}) std::signal(each, SIG_DFL);
   if (detail::told_to_end) std::raise(SIGTERM);

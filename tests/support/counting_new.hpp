@@ -17,10 +17,6 @@ struct alignas(std::max_align_t) label {
   std::size_t bytes, taker;
 };
 
-}  // namespace support
-
-namespace support {
-
 /// Memory whose label ends `room` bytes behind its begin.
 inline void* labelled(void* memory, std::size_t room, std::size_t bytes) {
   if (memory == nullptr) throw std::bad_alloc();

@@ -146,8 +146,8 @@ constexpr auto least_dearest(C const& of, int layers, int stages, int smallest) 
 /// The cut of a chain of layers into consecutive stages whose dearest stage is as cheap as can be; among those the most even
 /// one (the least sum of squares, as doubles); among those the one whose last stages are smallest. None where no cut fits, or
 /// there are fewer layers than stages and `may_be_empty` is false. Exact, by dynamic programming: passes look at every
-/// stage and every end of it that the other stages can live with, and back from there only as far as at_least() allows: never
-/// more than O(k n^2). Memory O(k n).
+/// stage and every end of it that the other stages can live with, and back from there only as far as at_least() allows: a pass
+/// is never more than O(k n^2), and the few that are made are soon over where costs are near at_least(). Memory O(k n).
 template<stage_cost C> constexpr auto cheapest_cut(C const& of, int layers, int stages, bool may_be_empty = false) {
   using T = decltype(of.cost(0, 0, 0));
   int const smallest = may_be_empty ? 0 : 1;

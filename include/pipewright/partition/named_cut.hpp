@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,9 +54,12 @@ inline std::vector<int> named_cut(std::vector<layer_summary> const& layers, std:
   }
   if (how.starts_with("type:")) {
     std::string seen;
-    for (auto const& each : layers) {
-      costs.push_back(each.type == how.substr(5) ? 1 : 0);
-      if (seen.find(each.type) == seen.npos) seen += (seen.empty() ? "" : ", ") + each.type;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      auto const& type = layers[i].type;
+      costs.push_back(type == how.substr(5) ? 1 : 0);
+      if (std::none_of(layers.begin(), layers.begin() + static_cast<std::ptrdiff_t>(i),
+                       [&](auto const& before) { return before.type == type; }))
+        seen += (i == 0 ? "" : ", ") + type;
     }
     if (std::count(costs.begin(), costs.end(), 1) < stages)
       throw error("cut " + text + ": the model has " + std::to_string(std::count(costs.begin(), costs.end(), 1)) +

@@ -13,9 +13,10 @@
 namespace pipewright::inline v0 {
 
 /// Sees what this thread allocates while it lives, for stages whose memory is not all in their saved values: a graph, a pool.
-/// Needs: `held()`, the bytes that were allocated and not freed since it was made; `most()`, the most that was held since the last
-/// `restart()`. One that counts only what actions need while they run (scratch that all stages of a thread share) says so by
-/// `static constexpr bool sees_saved = false`. Not required: thread safety, knowing what was allocated before. Minimal model: no allocator that is counted, no bytes.
+/// Needs: `held()`, the bytes that were allocated and not freed since it was made; `most()`, the most that was held since the
+/// last `restart()`. One that counts only what actions need while they run (scratch that all stages of a thread share) says so
+/// by `static constexpr bool sees_saved = false`. Not required: thread safety, knowing what was allocated before. Minimal
+/// model: no allocator that is counted, no bytes.
 template<class M>
 concept memory_meter = std::default_initializable<M> && requires(M m) {
   { m.held() } -> std::same_as<std::int64_t>;

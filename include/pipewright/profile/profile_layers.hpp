@@ -102,9 +102,10 @@ template<memory_meter Meter> void measure_memory(model_profile& of, dynamic_plan
 /// pipeline_of::step, of one micro-batch with that many samples; the optimizer counts for the bytes of its states. Unless all
 /// stages' backwards have halves, all have all of it as `backward_input`. Times are those of this thread: stages that
 /// only queue work for a device have to wait for it. Trains on each micro-batch twice, the second time with recomputation, to
-/// measure that. Saved values say their bytes (for_each_part); with a meter, what forward has allocated and not freed is what
-/// it saved, and the most that an action had beside is its workspace; both are measured in a third training. Metered stages
-/// free what they saved once backward is done, and save nothing where the context's `saves` is false. Throws error
+/// measure that. Saved values say their bytes (for_each_part); with a meter that sees them, what forward has allocated and not
+/// freed is what it saved. With a meter, the most that an action had beside is its workspace; both are measured in a third
+/// training. Stages whose saved values a meter sees free them once backward is done, and save nothing where the context's
+/// `saves` is false. Throws error
 /// where nothing is to be measured, and what the stages throw.
 template<class Meter = no_meter> measured_profile profile_layers(auto layers, auto&& batch, int samples, auto optimizer,
                                                                  profile_options const& how = {}) {

@@ -38,7 +38,10 @@ inline constinit thread_local std::size_t most_scratch = 0;
 [[nodiscard]] inline auto scratch(std::size_t values) -> float* {
   thread_local buffer room;
   most_scratch = std::max(most_scratch, values);
-  if (room.size() < values) room = buffer(values);
+  if (room.size() < values) {
+    room = {};  // not both at once
+    room.resize(values);
+  }
   return room.data();
 }
 
