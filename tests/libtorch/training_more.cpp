@@ -87,8 +87,8 @@ TEST_CASE("a loss scale that is too large passes updates over until it fits, and
   CHECK(found.losses[1] == doctest::Approx(train(at::kHalf, 256, 2).losses[1]).epsilon(0.2));
   CHECK(found.losses.back() < 0.7 * found.losses.front());
   CHECK(found.factor > 1024);
-  // Powers of two alone, where nothing under- or overflows, change no sum; but MKL has processors on which it computes a float's
-  // product by parts, whose least may underflow.
+  // Powers of two alone change nothing where nothing under- or overflows. Seen: no bit on some processors, on one with AVX-512 the
+  // last one of two of six losses, in LibTorch's own kernels, run after run; why is not known.
   auto const alone = train(at::kFloat, 1, 6).losses, scaled = train(at::kFloat, 0x1p10, 6).losses;
   for (std::size_t i = 0; i < 6; ++i) CHECK(scaled[i] == doctest::Approx(alone[i]).epsilon(1e-6));
 }

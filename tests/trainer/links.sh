@@ -9,7 +9,11 @@ shift 3
 # Boundaries of a MiB, which take longer than a few bytes do.
 sizes="--model layers=1,width=32,heads=1,positions=32 --sequences 256 --rounds 1"
 
-"$@" 3 "$profile" $sizes --links "$transport" -o "$work/three.json" > "$work/out" || fail "three processes"
+# A processor that others want may take longer over a few bytes, so that a link seems to carry any number: measured again then.
+for _ in 1 2 3; do
+  "$@" 3 "$profile" $sizes --links "$transport" -o "$work/three.json" > "$work/out" || fail "three processes"
+  [ "$(grep -c '"bandwidth": ' "$work/three.json")" = 4 ] && break
+done
 [ ! -s "$work/out" ] || fail "more than the file was written"
 [ "$(grep -c '"from": ' "$work/three.json")" = 3 ] || fail "three links"
 # of_links FIELD: of the link that is for all, then of each
@@ -17,8 +21,7 @@ of_links() { grep -o "\"$1\": [0-9.e+-]*" "$work/three.json" | sed 's/.*: //'; }
 of_links latency | sort -g | awk 'NR == 1 && $1 <= 0 { exit 1 } $1 > 1 { exit 1 } END { if (NR != 4) exit 1 }' ||
   fail "latencies: $(of_links latency | tr '\n' ' ')"
 [ "$(of_links latency | head -1)" = "$(of_links latency | sort -g | tail -1)" ] || fail "the slowest is for all"
-# A processor that others want may take longer over a few bytes: then a link has none.
-[ "$(of_links bandwidth | wc -l)" -ge 2 ] || fail "no link with a bandwidth"
+[ "$(of_links bandwidth | wc -l)" = 4 ] || fail "a link without a bandwidth"
 [ "$(of_links bandwidth | head -1)" = "$(of_links bandwidth | sort -g | head -1)" ] || fail "the narrowest is for all"
 "$planner" "$work/three.json" --devices 3 --batch 6 --json > "$work/plan.json" || fail "no plan"
 grep '"communication": ' "$work/plan.json" | grep -qv ': 0.0,\?$' || fail "links cost nothing"

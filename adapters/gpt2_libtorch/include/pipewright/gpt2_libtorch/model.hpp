@@ -12,8 +12,8 @@
 #include <pipewright/gpt2/parameters.hpp>
 #include <pipewright/gpt2/tensors.hpp>
 #include <pipewright/gpt2_libtorch/modules.hpp>
-#include <pipewright/libtorch/cut.hpp>
 #include <pipewright/libtorch/stage.hpp>
+#include <pipewright/partition/named_cut.hpp>
 #include <pipewright/stage/balance.hpp>
 
 namespace pipewright::inline v0::gpt2_libtorch {

@@ -3,9 +3,9 @@
 // All of the LibTorch adapter.
 
 #include <pipewright/libtorch/boundary.hpp>
-#include <pipewright/libtorch/cut.hpp>
 #include <pipewright/libtorch/device.hpp>
 #include <pipewright/libtorch/device_parameter.hpp>
+#include <pipewright/libtorch/layer_summary.hpp>
 #include <pipewright/libtorch/loss_scaler.hpp>
 #include <pipewright/libtorch/memory_meter.hpp>
 #include <pipewright/libtorch/parameters.hpp>
