@@ -238,13 +238,13 @@ TEST_CASE("ranks find their places") {
 TEST_CASE("arguments arrive as they are") {
   words const arguments{"-n", "9",    "--help",  "--",       "",   " two words ", "\"quoted\"", "'", "$HOME", "*", "\\",
                         "++", "a\nb", "--grace", "--x=\xff", "-v", "=",           "[1,2]",      "#", ";",     "&"};
-  words all{"-n", "2", "sh", "-c", "for a; do printf '<%s>' \"$a\"; done; echo", "sh"};
+  words all{"-n", "1", "sh", "-c", "for a; do printf '<%s>' \"$a\"; done; echo", "sh"};
   all.insert(all.end(), arguments.begin(), arguments.end());
   std::string expected;
   for (auto const& one : arguments) expected += "<" + one + ">";
-  CHECK(run(all).out == expected + "\n" + expected + "\n");
+  CHECK(run(all).out == expected + "\n");
   all.insert(all.begin() + 2, "--");
-  CHECK(run(all).out == expected + "\n" + expected + "\n");
+  CHECK(run(all).out == expected + "\n");
 }
 
 TEST_CASE("the first failure is the exit code, and a sentence names its rank") {

@@ -323,7 +323,7 @@ TEST_CASE("a cut that is not proven the best says how far off it may be") {
     CAPTURE(seed);
     std::mt19937 engine(seed);
     auto p = alike(14);
-    for (auto& l : p.layers) l.forward = 1 + engine() % 20, l.saved = engine() % 10;
+    for (auto& l : p.layers) l.forward = 1. + double(engine() % 20), l.saved = double(engine() % 10);
     auto const plan = pw::make_plan<pw::interleaved<2>>({.ranks = 3, .micro_batches = 6, .chunks = 2});
     auto const dearest = [&](std::vector<int> const& sizes) {
       std::vector<double> ranks(3);
