@@ -5,8 +5,8 @@
 Each file *.safetensors holds the weights, the tokens and targets, the logits, the loss and the gradient of every weight, computed in
 fp64 and stored in fp32 (so that the stored numbers are the true ones to fp32 rounding). The configuration stands in
 the file's metadata. Each folder is one that save_pretrained made, and expected.safetensors: tokens and their logits in fp32.
-trained/*.safetensors: a saved folder's weights after three steps of Adam or AdamW without dropout, in fp64, and the steps' tokens,
-targets and losses; only matrices decay.
+trained/*.safetensors: a saved folder's weights after three steps of Adam or AdamW without dropout, in fp64, and the steps'
+losses; only matrices decay. trained/batches.safetensors: these steps' sequences, whose next tokens are the targets.
 types/all.safetensors has tensors of many types and shapes, in the bytes of the format's own library.
 
 Needs torch and transformers:  pip install torch transformers safetensors
@@ -102,9 +102,15 @@ TRAINED = {
 LEARNING_RATE = 1e-3
 
 
-def train(folder, name, seed):
+def batches_of_steps():
+    """So many tokens that what rounding makes of a gradient that is 0 (a key's bias), which shrinks with their number, is
+    small beside Adam's epsilon, as it is in real training."""
+    torch.manual_seed(11)
+    return torch.randint(0, 41, (3, 1024, 11), dtype=torch.int32)
+
+
+def train(folder, name, batches):
     start, optimizer, decay = TRAINED[name]
-    torch.manual_seed(seed)
     model = GPT2LMHeadModel.from_pretrained(folder / start).double().eval()
     parameters = list(model.named_parameters())
     groups = [
@@ -112,18 +118,16 @@ def train(folder, name, seed):
         {"params": [p for _, p in parameters if p.dim() == 1], "weight_decay": 0.0},
     ]
     steps = optimizer(groups, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8)
-    tokens, targets = torch.randint(0, 41, (3, 4, 7)), torch.randint(0, 41, (3, 4, 7))
     losses = []
-    for x, t in zip(tokens, targets):
-        loss = torch.nn.functional.cross_entropy(model(x).logits.view(-1, 41), t.view(-1))
+    for tokens in batches.long():
+        loss = torch.nn.functional.cross_entropy(model(tokens[:, :-1]).logits.view(-1, 41), tokens[:, 1:].reshape(-1))
         losses.append(loss.item())
         steps.zero_grad()
         loss.backward()
         steps.step()
-    tensors = {"tokens": tokens.int(), "targets": targets.int(), "losses": torch.tensor(losses, dtype=torch.float64)}
+    tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for parameter_name, parameter in parameters:
         tensors[parameter_name.removeprefix("transformer.")] = parameter.detach().float().contiguous()
-    (folder / "trained").mkdir(exist_ok=True)
     save_file(tensors, folder / "trained" / f"{name}.safetensors")
 
 
@@ -146,8 +150,11 @@ def main():
         make(folder, name, seed)
     for seed, name in enumerate(SAVED):
         save(folder, name, seed)
-    for seed, name in enumerate(TRAINED):
-        train(folder, name, seed)
+    (folder / "trained").mkdir(exist_ok=True)
+    batches = batches_of_steps()
+    save_file({"tokens": batches}, folder / "trained" / "batches.safetensors")
+    for name in TRAINED:
+        train(folder, name, batches)
     save_types(folder / "types")
 
 
