@@ -272,9 +272,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   }
 
   void finish() {
+    note_work(false);
     for (;;) switch (advance()) {
         case progress::ran: break;
-        case progress::done: return;
+        case progress::done: return note_work(true);
         case progress::blocked: await();
       }
   }
@@ -299,8 +300,13 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       if (traffic_of(a.what) >= traffic::tied_gradient) exchange_->take(a);
       return;
     }
-    if (a.what == kind::update) return update(in);
-    compute(in);
+    note_work(true);
+    if (a.what == kind::update) update(in);
+    else compute(in);
+    note_work(false);
+  }
+  void note_work(bool begins) noexcept {
+    if constexpr (requires { here_.computing(begins); }) here_.computing(begins);
   }
 
   void compute(instruction const in) {

@@ -49,7 +49,9 @@ concept has_control_plane = requires(T t, std::string_view text) {
 /// abort every wait and poll of every rank throws with that reason; once abort has returned, or a wait or poll has
 /// thrown, no slot of that rank is touched any more.
 /// Not required: tags, buffering (a send may complete only when its post is there), collectives, thread safety beyond
-/// one thread a rank.
+/// one thread a rank. `locate(function)`: from now on errors say where the rank is as function() has it, until it is given an
+/// empty one. `computing(begins)` noexcept: the rank's thread begins (true, which holds from the start) or ends (false) work of
+/// its own, under which transfers are to go on by themselves.
 /// Minimal model: in_process::endpoint.
 template<class T>
 concept transport = has_rank_and_size<T> && has_channels<T> && has_bounded_waits<T> && has_control_plane<T>;

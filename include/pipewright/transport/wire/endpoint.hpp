@@ -132,6 +132,8 @@ template<link Link> class endpoint {
   }
   /// Lets a wait or poll that fails say where its rank is, instead of its rank alone. Asked then only.
   void locate(std::function<std::string()> where) { where_ = std::move(where); }
+  /// See transport.
+  void computing(bool begins) noexcept requires requires(Link& l) { l.computing(begins); } { link_.computing(begins); }
   /// Moves what can be moved. Throws after an abort.
   void progress() {
     std::lock_guard const lock(mutex_);

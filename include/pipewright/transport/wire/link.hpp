@@ -17,7 +17,8 @@ namespace pipewright::inline v0::wire {
 /// a value is copied into its frame rather than sent after it. `static constexpr most_at_once`: how many bytes a request moves at
 /// most, 1 KiB (or most_in_a_frame) or more, if less than 1 GiB. `await_news(seen, most)`, where requests complete by
 /// themselves: returns once one has completed since `seen`, what the last call returned or 0, or after `most` seconds; it is
-/// called by two threads, at any time, and the rest by either of them, one call at a time. Minimal model: mpi::link.
+/// called by two threads, at any time, and the rest by either of them, one call at a time. `computing(begins)` noexcept: see
+/// transport. Minimal model: mpi::link.
 template<class L>
 concept link = requires(L l, L const c, typename L::request r, int i, void* to, void const* from, std::size_t n) {
   { c.rank() } -> std::same_as<int>;

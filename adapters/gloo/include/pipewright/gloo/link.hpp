@@ -24,6 +24,7 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/gloo/device.hpp>
+#include <pipewright/gloo/network_threads.hpp>
 #include <pipewright/gloo/store.hpp>
 #include <pipewright/transport/wire/endpoint.hpp>
 
@@ -152,7 +153,7 @@ class link {
     detail::survive_broken_pipes();
     try {
       auto const options = c10d::ProcessGroupGloo::Options::create();
-      options->devices.push_back(detail::device(meeting_at));
+      options->devices.push_back(movers_.of([&] { return detail::device(meeting_at); }));
       options->timeout = store_->getTimeout();  // for coming together
       for (auto* const group : {&up_, &down_})
         *group = c10::make_intrusive<c10d::ProcessGroupGloo>(
@@ -191,6 +192,7 @@ class link {
   /// See wire::link.
   std::uint64_t await_news(std::uint64_t seen, double most) { return news_.await(seen, most); }
   void note_stop() noexcept { is_stopped_ = true; }
+  void computing(bool begins) noexcept { movers_.take_the_core(begins); }
 
   /// Gloo lets go of the memory once nobody holds the transfer.
   bool cancel(request& of) noexcept {
@@ -263,6 +265,7 @@ class link {
   /// What goes to higher ranks, and to lower ones. Gloo's thread tries a connection's lock again and again while another thread
   /// sends: so what is read is another connection than what is written.
   c10::intrusive_ptr<c10d::ProcessGroupGloo> up_, down_;
+  detail::network_threads movers_;
   detail::news news_;
   std::map<std::tuple<int, int, bool>, detail::line> lines_;
 };
