@@ -44,8 +44,11 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
   auto const room = support::room_for(alignment);
   return support::labelled(std::aligned_alloc(room, (room + bytes + room - 1) / room * room), room, bytes);
 }
+void* operator new[](std::size_t bytes) { return operator new(bytes); }  // address sanitizer has its own of each
 void operator delete(void* at) noexcept { support::give_back(at, sizeof(support::label)); }
 void operator delete(void* at, std::size_t) noexcept { operator delete(at); }
+void operator delete[](void* at) noexcept { operator delete(at); }
+void operator delete[](void* at, std::size_t) noexcept { operator delete(at); }
 void operator delete(void* at, std::align_val_t alignment) noexcept {
   support::give_back(at, support::room_for(alignment));
 }

@@ -130,14 +130,20 @@ constexpr auto least_dearest(C const& of, int layers, int stages, int smallest) 
   double whole = 0, must = 0;
   for (int s = 0; s < stages; ++s) whole = std::max(whole, static_cast<double>(of.at_least(s, 0, layers)));
   must = whole;
-  for (double step = whole / 2; step > whole * 1e-12; step /= 2)
+  double step = whole / 2;
+  for (int i = 0; i < 40; ++i) {  // to 1e-12 of it
     if (within(must - step).is_all()) must -= step;
-  for (double most = must, more = must / 64;; most = must + more, more *= 2) {
+    step /= 2;
+  }
+  double most = must, more = must / 64;
+  for (;;) {
     bool const is_last = most >= whole || more == 0;
     auto const found = least_total<T>(
         of, layers, stages, smallest, within(is_last ? std::numeric_limits<double>::infinity() : most),
         [](T const& a, T const& b) { return std::max(a, b); }, [](int, int, int) {});
     if (found || is_last) return found;
+    most = must + more;
+    more *= 2;
   }
 }
 
