@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include <pipewright/gpt2/shapes.hpp>
+#include <pipewright/gpt2_cuda/device.cuh>
+
+namespace pipewright::inline v0::gpt2::cuda {
+
+namespace detail {
+
+/// Queries and keys of a tile; a thread has the rows ty and ty + 16 of a result and the columns tx, tx + 16, ...
+inline constexpr int tile = 32, half = tile / 2;
+
+struct tile_thread {
+  int tx = static_cast<int>(threadIdx.x) % half, ty = static_cast<int>(threadIdx.x) / half;
+};
+
+/// 32 rows of a head, in fp32, zeros beyond the sequence and the head's size. D + 1 apart, so that a column's numbers lie in
+/// different banks.
+template<int D> struct rows_of_head {
+  float (*numbers)[D + 1];
+
+  template<number T> __device__ void load(T const* from, std::size_t stride, int first, int length, int size) const {
+    for (int i = static_cast<int>(threadIdx.x); i < tile * D; i += static_cast<int>(blockDim.x)) {
+      int const row = i / D, column = i % D;
+      bool const is_there = first + row < length && column < size;
+      numbers[row][column] =
+          is_there ? wide(from[static_cast<std::size_t>(first + row) * stride + static_cast<std::size_t>(column)])
+                   : 0.f;
+    }
+  }
+  __device__ float const* operator[](int row) const { return numbers[row]; }
+};
+using scores = float (*)[tile + 1];
+
+/// Where the parts of one head of one sequence begin: its blocks are a column of the grid.
+template<number T> struct head_at {
+  attention_shape s;
+  int sequence, head, size;
+  std::size_t stride, first_row;
+
+  __device__ explicit head_at(attention_shape of)
+      : s{of},
+        sequence{static_cast<int>(blockIdx.y) / of.heads},
+        head{static_cast<int>(blockIdx.y) % of.heads},
+        size{of.width / of.heads},
+        stride{3 * static_cast<std::size_t>(of.width)},
+        first_row{static_cast<std::size_t>(sequence) * static_cast<std::size_t>(of.length)} {}
+  /// `which`: 0 queries, 1 keys, 2 values.
+  template<class U> __device__ U* in_qkv(U* qkv, int which) const {
+    return qkv + first_row * stride + static_cast<std::size_t>(which * s.width + head * size);
+  }
+  template<class U> __device__ U* in_rows(U* rows) const {
+    return rows + first_row * static_cast<std::size_t>(s.width) + static_cast<std::size_t>(head * size);
+  }
+  /// The first of a row's numbers among those that heads have for each query, and among all scores.
+  __device__ std::size_t query(int row) const {
+    return static_cast<std::size_t>(blockIdx.y) * static_cast<std::size_t>(s.length) + static_cast<std::size_t>(row);
+  }
+  __device__ float factor(dropout const& mask, int query_row, int key_row) const {
+    return drop_factors<1>(
+        mask, query(query_row) * static_cast<std::size_t>(s.length) + static_cast<std::size_t>(key_row))[0];
+  }
+  __device__ bool sees(int query_row, int key_row) const { return key_row <= query_row && query_row < s.length; }
+};
+
+/// What all 16 threads of a row have, summed, in each of them.
+__device__ inline float row_sum(float v) {
+  for (int away = half / 2; away > 0; away /= 2) v += __shfl_xor_sync(all_lanes, v, away);
+  return v;
+}
+__device__ inline float row_largest(float v) {
+  for (int away = half / 2; away > 0; away /= 2) {
+    float const other = __shfl_xor_sync(all_lanes, v, away);
+    v = other > v ? other : v;
+  }
+  return v;
+}
+template<int D> __device__ float dot(float const* a, float const* b) {
+  float sum = 0;
+  for (int k = 0; k < D; ++k) sum += a[k] * b[k];
+  return sum;
+}
+
+template<int D> inline constexpr std::size_t bytes_of_rows = sizeof(float) * tile * (D + 1);
+inline constexpr std::size_t bytes_of_scores = sizeof(float) * tile * (tile + 1);
+
+/// A block 32 queries of a head: keys come by in tiles, and the largest score and the sum of a row are kept up to date.
+template<int D, number T>
+__global__ void attention(T const* qkv, attention_shape s, dropout mask, float scale, T* out, float* log_sum_exp) {
+  tile_thread const t;
+  head_at<T> const here(s);
+  auto* const room = shared_memory<float>();
+  rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, kv{q.numbers + tile};
+  auto const p = reinterpret_cast<scores>(kv.numbers + tile);
+  int const first = static_cast<int>(blockIdx.x) * tile;
+  q.load(here.in_qkv(qkv, 0), here.stride, first, s.length, here.size);
+  float top[2]{-3.402823466e38f, -3.402823466e38f}, sum[2]{}, to[2][D / half]{};
+  for (int keys = 0; keys <= first; keys += tile) {
+    __syncthreads();  // the last tile's values have been read
+    kv.load(here.in_qkv(qkv, 1), here.stride, keys, s.length, here.size);
+    __syncthreads();
+    for (int a = 0; a < 2; ++a) {
+      int const row = t.ty + half * a, i = first + row;
+      float score[2];
+      for (int b = 0; b < 2; ++b) {
+        int const column = t.tx + half * b;
+        score[b] = here.sees(i, keys + column) ? scale * dot<D>(q[row], kv[column]) : -3.402823466e38f;
+      }
+      float const most = row_largest(fmaxf(top[a], fmaxf(score[0], score[1]))), shrink = expf(top[a] - most);
+      top[a] = most;
+      float both = 0;
+      for (int b = 0; b < 2; ++b) {
+        int const column = t.tx + half * b;
+        float const each = here.sees(i, keys + column) ? expf(score[b] - most) : 0.f;
+        both += each;
+        p[row][column] = each == 0.f ? 0.f : each * here.factor(mask, i, keys + column);
+      }
+      sum[a] = sum[a] * shrink + row_sum(both);
+      for (float& each : to[a]) each *= shrink;
+    }
+    __syncthreads();
+    kv.load(here.in_qkv(qkv, 2), here.stride, keys, s.length, here.size);
+    __syncthreads();
+    for (int a = 0; a < 2; ++a)
+      for (int j = 0; j < tile; ++j)
+        for (int c = 0; c < D / half; ++c) to[a][c] += p[t.ty + half * a][j] * kv[j][t.tx + half * c];
+  }
+  for (int a = 0; a < 2; ++a) {
+    int const i = first + t.ty + half * a;
+    if (i >= s.length) continue;
+    T* const row = here.in_rows(out) + static_cast<std::size_t>(i) * static_cast<std::size_t>(s.width);
+    for (int c = 0; c < D / half; ++c)
+      if (int const column = t.tx + half * c; column < here.size) row[column] = narrow<T>(to[a][c] / sum[a]);
+    if (t.tx == 0) log_sum_exp[here.query(i)] = top[a] + logf(sum[a]);
+  }
+}
+
+/// What both halves of the backward make of a tile of queries and a tile of keys: the probabilities, dropped out, and the
+/// gradients of the scores. `level`, `slope`: of this thread's rows, their log-sum-exp and the sum of gradient times output.
+template<int D, number T>
+__device__ void score_gradients(head_at<T> const& here, tile_thread const& t, rows_of_head<D> const& q,
+                                rows_of_head<D> const& k, rows_of_head<D> const& v, rows_of_head<D> const& d_out,
+                                int queries, int keys, float scale, dropout const& mask, float const (&level)[2],
+                                float const (&slope)[2], scores p, scores d) {
+  for (int a = 0; a < 2; ++a)
+    for (int b = 0; b < 2; ++b) {
+      int const row = t.ty + half * a, column = t.tx + half * b;
+      float probability = 0.f, factor = 0.f, gradient = 0.f;
+      if (here.sees(queries + row, keys + column)) {
+        probability = expf(scale * dot<D>(q[row], k[column]) - level[a]);
+        factor = here.factor(mask, queries + row, keys + column);
+        gradient = probability * (factor * dot<D>(d_out[row], v[column]) - slope[a]) * scale;
+      }
+      p[row][column] = probability * factor;
+      d[row][column] = gradient;
+    }
+}
+template<int D, number T>
+__device__ void read_rows(head_at<T> const& here, tile_thread const& t, rows_of_head<D> const& d_out, T const* out,
+                          float const* log_sum_exp, int queries, float (&level)[2], float (&slope)[2]) {
+  for (int a = 0; a < 2; ++a) {
+    int const row = t.ty + half * a, i = queries + row;
+    float sum = 0;
+    if (i < here.s.length) {
+      T const* const o = here.in_rows(out) + static_cast<std::size_t>(i) * static_cast<std::size_t>(here.s.width);
+      for (int c = t.tx; c < here.size; c += half) sum += wide(o[c]) * d_out[row][c];
+    }
+    slope[a] = row_sum(sum);
+    level[a] = i < here.s.length ? log_sum_exp[here.query(i)] : 0.f;
+  }
+}
+
+/// A block 32 keys of a head: the gradients of keys and values, from all queries that see them.
+template<int D, number T>
+__global__ void attention_backward_keys(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
+                                        attention_shape s, dropout mask, float scale, T* to) {
+  tile_thread const t;
+  head_at<T> const here(s);
+  auto* const room = shared_memory<float>();
+  rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, k{q.numbers + tile}, v{k.numbers + tile},
+      d_out{v.numbers + tile};
+  auto const p = reinterpret_cast<scores>(d_out.numbers + tile), d = p + tile;
+  int const first = static_cast<int>(blockIdx.x) * tile;
+  k.load(here.in_qkv(qkv, 1), here.stride, first, s.length, here.size);
+  v.load(here.in_qkv(qkv, 2), here.stride, first, s.length, here.size);
+  float dk[2][D / half]{}, dv[2][D / half]{}, level[2], slope[2];
+  for (int queries = first; queries < s.length; queries += tile) {
+    __syncthreads();  // the tile before has been read
+    q.load(here.in_qkv(qkv, 0), here.stride, queries, s.length, here.size);
+    d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), queries, s.length, here.size);
+    __syncthreads();
+    read_rows(here, t, d_out, out, log_sum_exp, queries, level, slope);
+    score_gradients(here, t, q, k, v, d_out, queries, first, scale, mask, level, slope, p, d);
+    __syncthreads();
+    for (int a = 0; a < 2; ++a)
+      for (int i = 0; i < tile; ++i)
+        for (int c = 0; c < D / half; ++c) {
+          int const column = t.tx + half * c, row = t.ty + half * a;
+          dv[a][c] += p[i][row] * d_out[i][column];
+          dk[a][c] += d[i][row] * q[i][column];
+        }
+  }
+  for (int a = 0; a < 2; ++a) {
+    int const j = first + t.ty + half * a;
+    if (j >= s.length) continue;
+    std::size_t const row = static_cast<std::size_t>(j) * here.stride;
+    for (int c = 0; c < D / half; ++c)
+      if (int const column = t.tx + half * c; column < here.size) {
+        here.in_qkv(to, 1)[row + static_cast<std::size_t>(column)] = narrow<T>(dk[a][c]);
+        here.in_qkv(to, 2)[row + static_cast<std::size_t>(column)] = narrow<T>(dv[a][c]);
+      }
+  }
+}
+
+/// A block 32 queries of a head: their gradients, from all keys that they see. Apart from the keys', so that no two blocks add
+/// to one number.
+template<int D, number T>
+__global__ void attention_backward_queries(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
+                                           attention_shape s, dropout mask, float scale, T* to) {
+  tile_thread const t;
+  head_at<T> const here(s);
+  auto* const room = shared_memory<float>();
+  rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, k{q.numbers + tile}, v{k.numbers + tile},
+      d_out{v.numbers + tile};
+  auto const p = reinterpret_cast<scores>(d_out.numbers + tile), d = p + tile;
+  int const first = static_cast<int>(blockIdx.x) * tile;
+  q.load(here.in_qkv(qkv, 0), here.stride, first, s.length, here.size);
+  d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), first, s.length, here.size);
+  __syncthreads();
+  float dq[2][D / half]{}, level[2], slope[2];
+  read_rows(here, t, d_out, out, log_sum_exp, first, level, slope);
+  for (int keys = 0; keys <= first; keys += tile) {
+    __syncthreads();  // the tile before has been read
+    k.load(here.in_qkv(qkv, 1), here.stride, keys, s.length, here.size);
+    v.load(here.in_qkv(qkv, 2), here.stride, keys, s.length, here.size);
+    __syncthreads();
+    score_gradients(here, t, q, k, v, d_out, first, keys, scale, mask, level, slope, p, d);
+    __syncthreads();
+    for (int a = 0; a < 2; ++a)
+      for (int j = 0; j < tile; ++j)
+        for (int c = 0; c < D / half; ++c) dq[a][c] += d[t.ty + half * a][j] * k[j][t.tx + half * c];
+  }
+  for (int a = 0; a < 2; ++a) {
+    int const i = first + t.ty + half * a;
+    if (i >= s.length) continue;
+    for (int c = 0; c < D / half; ++c)
+      if (int const column = t.tx + half * c; column < here.size)
+        here.in_qkv(to, 0)[static_cast<std::size_t>(i) * here.stride + static_cast<std::size_t>(column)] =
+            narrow<T>(dq[a][c]);
+  }
+}
+
+/// Calls use(std::integral_constant<int, D>), D the least of 16, 32, 64 and 128 that has room for a head. Throws error where none has.
+void with_head_size(attention_shape s, auto const& use) {
+  int const size = s.head_size();
+  if (size <= 16) use(std::integral_constant<int, 16>());
+  else if (size <= 32) use(std::integral_constant<int, 32>());
+  else if (size <= 64) use(std::integral_constant<int, 64>());
+  else if (size <= 128) use(std::integral_constant<int, 128>());
+  else
+    throw error("pipewright: attention's kernels have room for heads of up to 128 numbers, not " +
+                std::to_string(size) + "; take more heads");
+}
+inline launch attention_launch(cudaStream_t on, attention_shape s, std::size_t shared) {
+  return {on, blocks_for(static_cast<std::size_t>(s.length), tile), half * half, shared,
+          static_cast<unsigned>(s.sequences * s.heads)};
+}
+
+}  // namespace detail
+
+/// Causal self-attention, out = dropout(softmax(q k^T / sqrt(head size))) v for each head, as FlashAttention-2 computes it (Dao,
+/// arXiv 2307.08691): of the probabilities only each row's log-sum-exp is kept. In fp32 arithmetic.
+template<number T>
+void attention(cudaStream_t on, T const* qkv, attention_shape s, dropout const& mask, T* out, float* log_sum_exp) {
+  detail::with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
+    detail::attention_launch(on, s, 2 * detail::bytes_of_rows<D> + detail::bytes_of_scores)(
+        "attention", detail::attention<D, T>, qkv, s, mask, 1.f / std::sqrt(static_cast<float>(s.head_size())), out,
+        log_sum_exp);
+  });
+}
+
+/// The gradients of queries, keys and values, laid out as qkv, which they may not overlap. Every sum has one order.
+template<number T>
+void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const* log_sum_exp, T const* d_out,
+                        attention_shape s, dropout const& mask, T* d_qkv) {
+  detail::with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
+    auto const start = detail::attention_launch(on, s, 4 * detail::bytes_of_rows<D> + 2 * detail::bytes_of_scores);
+    float const scale = 1.f / std::sqrt(static_cast<float>(s.head_size()));
+    start("attention_backward_keys", detail::attention_backward_keys<D, T>, qkv, out, log_sum_exp, d_out, s, mask,
+          scale, d_qkv);
+    start("attention_backward_queries", detail::attention_backward_queries<D, T>, qkv, out, log_sum_exp, d_out, s, mask,
+          scale, d_qkv);
+  });
+}
+
+}  // namespace pipewright::inline v0::gpt2::cuda

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include <pipewright/gpt2_cuda/device.cuh>
+
+namespace pipewright::inline v0::gpt2::cuda {
+
+namespace detail {
+
+/// Calls at(first, std::integral_constant<N>) in a thread for each pack of `count` numbers; the last few one by one.
+template<int N> __device__ void for_each_pack(std::size_t count, auto const& at) {
+  std::size_t const first = (static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
+  if (first + N <= count) at(first, std::integral_constant<int, N>());
+  else
+    for (std::size_t i = first; i < count; ++i) at(i, std::integral_constant<int, 1>());
+}
+template<number T> void over_all(cudaStream_t on, std::size_t count, auto const& start, auto const*... at) {
+  with_packs<T>(0, [&](auto n) { start(launch{on, blocks_for(blocks_for(count, n), 256), 256}, n); }, at...);
+}
+
+template<int N, number T>
+__global__ void add_dropout(T const* base, T const* branch, std::size_t count, dropout mask, T* to) {
+  for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
+    auto sum = load<M>(base + i);
+    auto const more = load<M>(branch + i);
+    drop_factors<M> const factors(mask, i);
+    for (int k = 0; k < M; ++k) sum.set(k, sum[k] + factors[k] * more[k]);
+    store(to + i, sum);
+  });
+}
+template<int N, number T> __global__ void dropout_backward(T const* gradient, std::size_t count, dropout mask, T* to) {
+  for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
+    auto g = load<M>(gradient + i);
+    drop_factors<M> const factors(mask, i);
+    for (int k = 0; k < M; ++k) g.set(k, factors[k] * g[k]);
+    store(to + i, g);
+  });
+}
+template<number T> __global__ void accumulate(T const* from, std::size_t count, float* to) {
+  for_each_pack<1>(count, [&](std::size_t i, auto) { to[i] += wide(from[i]); });
+}
+
+/// GPT-2's gelu, the tanh form, as x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3).
+__device__ inline float gelu_share(float x) { return 1.f / (1.f + expf(-1.5957691216f * (x + 0.044715f * x * x * x))); }
+
+template<int N, number T> __global__ void gelu(T const* before, std::size_t count, T* to) {
+  for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
+    auto x = load<M>(before + i);
+    for (int k = 0; k < M; ++k) x.set(k, x[k] * gelu_share(x[k]));
+    store(to + i, x);
+  });
+}
+template<int N, number T> __global__ void gelu_backward(T const* gradient, T const* before, std::size_t count, T* to) {
+  for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
+    auto g = load<M>(gradient + i);
+    auto const x = load<M>(before + i);
+    for (int k = 0; k < M; ++k) {
+      float const s = gelu_share(x[k]),
+                  slope = s + x[k] * s * (1.f - s) * 1.5957691216f * (1.f + 0.134145f * x[k] * x[k]);
+      g.set(k, g[k] * slope);
+    }
+    store(to + i, g);
+  });
+}
+
+}  // namespace detail
+
+/// to[i] = base[i] + dropout(branch[i]); `to` may be either. Moves 3 numbers an element.
+template<number T> void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count,
+                                    dropout const& mask, T* to) {
+  detail::over_all<T>(
+      on, count,
+      [&](launch go, auto n) { go("add_dropout", detail::add_dropout<n(), T>, base, branch, count, mask, to); }, base,
+      branch, to);
+}
+/// to[i] = gradient[i] * factor of element i; `to` may be `gradient`.
+template<number T> void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, dropout const& mask,
+                                         T* to) {
+  detail::over_all<T>(
+      on, count,
+      [&](launch go, auto n) { go("dropout_backward", detail::dropout_backward<n(), T>, gradient, count, mask, to); },
+      gradient, to);
+}
+/// to[i] += from[i].
+inline void accumulate(cudaStream_t on, float const* from, std::size_t count, float* to) {
+  launch{on, blocks_for(count, 256), 256}("accumulate", detail::accumulate<float>, from, count, to);
+}
+/// to[i] = gelu(before[i]).
+template<number T> void gelu(cudaStream_t on, T const* before, std::size_t count, T* to) {
+  detail::over_all<T>(
+      on, count, [&](launch go, auto n) { go("gelu", detail::gelu<n(), T>, before, count, to); }, before, to);
+}
+/// to[i] = gradient[i] * gelu'(before[i]); `to` may be either.
+template<number T> void gelu_backward(cudaStream_t on, T const* gradient, T const* before, std::size_t count, T* to) {
+  detail::over_all<T>(
+      on, count,
+      [&](launch go, auto n) { go("gelu_backward", detail::gelu_backward<n(), T>, gradient, before, count, to); },
+      gradient, before, to);
+}
+
+}  // namespace pipewright::inline v0::gpt2::cuda
