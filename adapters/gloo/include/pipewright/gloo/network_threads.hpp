@@ -19,13 +19,15 @@ namespace pipewright::inline v0::gloo::detail {
 /// holds for the rest of their share: milliseconds in which nothing moves.
 class network_threads {
  public:
-  /// What make() returns; the threads are those that it starts. None are found where there is no /proc: then they are left
-  /// as they are.
+  /// What make() returns; the threads are those that it starts. They are left as they are where there is no /proc to find them
+  /// in, or the process was given another policy than the usual one.
   auto of(auto&& make) {
     auto const before = all();
     auto made = make();
     for (pid_t const each : all())
-      if (std::ranges::find(before, each) == before.end() && name(each) == "gloo_tcp_loop") ids_.push_back(each);
+      if (std::ranges::find(before, each) == before.end() && name(each) == "gloo_tcp_loop" &&
+          sched_getscheduler(each) == SCHED_OTHER)
+        ids_.push_back(each);
     return made;
   }
   void take_the_core(bool do_so) const noexcept {
