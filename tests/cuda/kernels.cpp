@@ -330,6 +330,16 @@ FOR_BOTH_TYPES("Adam and AdamW") {
     }
 }
 
+TEST_CASE("a frozen weight stays, and its moments") {
+  both<float> const start(33), gradient(33);
+  auto fresh = poisoned<float>(33);
+  numbers m(33, 1.f), v(33, 1.f);
+  cuda::adam_update(nullptr, {}, {}, {.frozen = true}, start.device.data(), gradient.device.data(), 33, fresh.data(),
+                    m.data(), v.data());
+  CHECK(fresh == start.host);
+  CHECK((std::ranges::count(m, 1.f) == 33 && std::ranges::count(v, 1.f) == 33));
+}
+
 TEST_CASE("stochastic rounding keeps the mean and what bf16 can say") {
   std::size_t const n = 200'000;
   auto const random = pipewright::keyed_random{.seed = 9}.at(1);

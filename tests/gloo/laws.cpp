@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // processes: 8
 #define DOCTEST_CONFIG_IMPLEMENT
+#include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
 
 #include <gloo/world.hpp>
 #include <laws/transport.hpp>
+#include <sched.h>
 
 struct over_gloo {
   static constexpr bool is_strict = false;  // a send is complete once it is asked for, whether it fits or not
@@ -49,6 +56,29 @@ TEST_CASE("a value that is larger than a frame comes while its rank does somethi
         }
       },
       10);
+}
+
+TEST_CASE("Gloo's threads take a rank's core while it computes, and not else") {
+  auto const policies = [] {
+    std::vector<int> found;
+    for (auto const& each : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::string name;
+      std::ifstream(each.path() / "comm") >> name;
+      if (name == "gloo_tcp_loop") found.push_back(sched_getscheduler(std::stoi(each.path().filename().string())));
+    }
+    return found;
+  };
+  support::run_over_gloo(2, [&](auto& here) {
+    auto const at_first = policies();
+    here.computing(false);
+    auto const in_transfers = policies();
+    here.computing(true);
+    auto const under_work = policies();
+    CHECK(at_first.size() > 0);
+    CHECK(std::ranges::count(at_first, SCHED_OTHER) == std::ssize(at_first));
+    CHECK(std::ranges::count(in_transfers, SCHED_BATCH) > 0);
+    CHECK(under_work == at_first);
+  });
 }
 
 TEST_CASE("rank 0 serves the store, unless torchrun's agent does already") {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // An observer hears of every instruction of its rank once, before and after; one thread may drive several ranks.
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -144,4 +147,67 @@ TEST_CASE("one thread drives all ranks, and nothing changes") {
       for (auto& each : drains) each.join();
     }
   }
+}
+
+namespace {
+
+/// An endpoint that asks whether its rank computes, and what it heard of it.
+struct asking {
+  pw::in_process::endpoint& over;
+  bool is_computing = true, waits_idle = true;
+
+  int rank() const { return over.rank(); }
+  int size() const { return over.size(); }
+  int open(pw::channel_key key) { return over.open(key); }
+  pw::ticket post(int channel, pw::message m) { return noted(), over.post(channel, m); }
+  pw::ticket send(int channel, pw::message m) { return noted(), over.send(channel, m); }
+  bool poll(pw::ticket k) { return over.poll(k); }
+  void wait(pw::ticket k) { noted(), over.wait(k); }
+  void progress() { over.progress(); }
+  void agree(std::string_view text) { over.agree(text); }
+  void abort(std::string_view text) noexcept { over.abort(text); }
+  void computing(bool begins) noexcept { is_computing = begins; }
+
+ private:
+  void noted() { waits_idle = waits_idle && !is_computing; }
+};
+static_assert(pw::transport<asking>);
+
+/// Plain descent that notes under what it runs.
+struct noting_descent {
+  bool const* is_computing;
+  bool* all;
+  static constexpr std::size_t states = 0;
+  template<class T>
+  void update(pw::optimizer_step, pw::parameter_options, std::span<T const> newest, std::span<T const> gradient,
+              std::span<T> fresh, std::array<std::span<T>, 0>) const {
+    *all = *all && *is_computing;
+    for (std::size_t i = 0; i < newest.size(); ++i) fresh[i] = newest[i] - static_cast<T>(0.1) * gradient[i];
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a transport that asks hears when its rank computes") {
+  auto const plan = pw::make_plan("flush", {.ranks = 2, .micro_batches = 4});
+  pw::in_process::run(2, [&](pw::in_process::endpoint& over) {
+    asking here{over};
+    bool computes_in_actions = true, computes_in_updates = true;
+    struct batch {
+      bool const& is_computing;
+      bool& all;
+      void input(int, double& x) const { all = all && is_computing, x = 1; }
+      void target(int, pw::nothing&) const { all = all && is_computing; }
+    };
+    pw::plan_view const view = plan.view();
+    auto training =
+        pw::pipeline(view, toys::scalar_model{{1, 2}}, here, noting_descent{&here.is_computing, &computes_in_updates});
+    for (int step = 0; step < 2; ++step) {
+      training.step(batch{here.is_computing, computes_in_actions});
+      CHECK(here.is_computing);  // between steps the caller may
+    }
+    CHECK(computes_in_actions);
+    CHECK(computes_in_updates);
+    CHECK(here.waits_idle);
+  });
 }

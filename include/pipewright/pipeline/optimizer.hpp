@@ -77,6 +77,25 @@ struct adam {
 
   static constexpr std::size_t states = 2;
 
+  /// What all elements of a parameter have in common in an update.
+  template<class T> struct terms {
+    T keep, l2, size, correction, beta1, rest1, beta2, rest2, epsilon, scale;
+  };
+  template<class T> terms<T> terms_of(optimizer_step step, parameter_options options) const {
+    double const lr = rate.at(step.number), n = static_cast<double>(step.number),
+                 decay = options.decay ? weight_decay : 0;
+    return {.keep = static_cast<T>(decoupled ? 1 - lr * decay : 1),
+            .l2 = static_cast<T>(decoupled ? 0 : decay),
+            .size = static_cast<T>(lr / (1 - std::pow(beta1, n))),
+            .correction = static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, n))),
+            .beta1 = static_cast<T>(beta1),
+            .rest1 = static_cast<T>(1 - beta1),
+            .beta2 = static_cast<T>(beta2),
+            .rest2 = static_cast<T>(1 - beta2),
+            .epsilon = static_cast<T>(epsilon),
+            .scale = static_cast<T>(step.gradient_scale)};
+  }
+
   template<class T>
   void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient,
               std::span<T> fresh, std::array<std::span<T>, states> state) const {
@@ -84,14 +103,7 @@ struct adam {
       std::copy(newest.begin(), newest.end(), fresh.begin());
       return;
     }
-    double const lr = rate.at(step.number), n = static_cast<double>(step.number),
-                 decay = options.decay ? weight_decay : 0;
-    T const keep = static_cast<T>(decoupled ? 1 - lr * decay : 1), l2 = static_cast<T>(decoupled ? 0 : decay);
-    T const size = static_cast<T>(lr / (1 - std::pow(beta1, n))),
-            correction = static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, n)));
-    T const b1 = static_cast<T>(beta1), b2 = static_cast<T>(beta2), rest1 = static_cast<T>(1 - beta1),
-            rest2 = static_cast<T>(1 - beta2);
-    T const scale = static_cast<T>(step.gradient_scale), eps = static_cast<T>(epsilon);
+    auto const [keep, l2, size, correction, b1, rest1, b2, rest2, eps, scale] = terms_of<T>(step, options);
     for (std::size_t i = 0; i < newest.size(); ++i) {
       T const g = gradient[i] * scale + l2 * newest[i];
       T &m = state[0][i], &v = state[1][i];

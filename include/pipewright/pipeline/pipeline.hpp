@@ -130,7 +130,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// Runs this rank's next instruction, if it need not wait.
   progress advance() {
     instruction next;
-    if (!cursor_->fetch(next)) return progress::done;
+    if (!cursor_->fetch(next)) {
+      note_work(true);  // the caller's own
+      return progress::done;
+    }
     now_ = next.what;
     try {
       if (!begun_) observer_.before({rank_, next});
@@ -275,7 +278,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     note_work(false);
     for (;;) switch (advance()) {
         case progress::ran: break;
-        case progress::done: return note_work(true);
+        case progress::done: return;
         case progress::blocked: await();
       }
   }

@@ -38,7 +38,7 @@ template<int D> struct rows_of_head {
 using scores = float (*)[tile + 1];
 
 /// Where the parts of one head of one sequence begin: its blocks are a column of the grid.
-template<number T> struct head_at {
+struct head_at {
   attention_shape s;
   int sequence, head, size;
   std::size_t stride, first_row;
@@ -68,17 +68,17 @@ template<number T> struct head_at {
   __device__ bool sees(int query_row, int key_row) const { return key_row <= query_row && query_row < s.length; }
 };
 
-/// What all 16 threads of a row have, summed, in each of them.
-__device__ inline float row_sum(float v) {
-  for (int away = half / 2; away > 0; away /= 2) v += __shfl_xor_sync(all_lanes, v, away);
-  return v;
-}
-__device__ inline float row_largest(float v) {
-  for (int away = half / 2; away > 0; away /= 2) {
-    float const other = __shfl_xor_sync(all_lanes, v, away);
-    v = other > v ? other : v;
+/// A thread's numbers of 32 rows of a head, to where the head's first row begins.
+template<int N, number T>
+__device__ void write_rows(head_at const& here, tile_thread const& t, float const (&of)[2][N], int first, T* to,
+                           std::size_t stride) {
+  for (int a = 0; a < 2; ++a) {
+    int const row = first + t.ty + half * a;
+    if (row >= here.s.length) continue;
+    for (int c = 0; c < N; ++c)
+      if (int const column = t.tx + half * c; column < here.size)
+        to[static_cast<std::size_t>(row) * stride + static_cast<std::size_t>(column)] = narrow<T>(of[a][c]);
   }
-  return v;
 }
 template<int D> __device__ float dot(float const* a, float const* b) {
   float sum = 0;
@@ -93,13 +93,13 @@ inline constexpr std::size_t bytes_of_scores = sizeof(float) * tile * (tile + 1)
 template<int D, number T>
 __global__ void attention(T const* qkv, attention_shape s, dropout mask, float scale, T* out, float* log_sum_exp) {
   tile_thread const t;
-  head_at<T> const here(s);
+  head_at const here(s);
   auto* const room = shared_memory<float>();
   rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, kv{q.numbers + tile};
   auto const p = reinterpret_cast<scores>(kv.numbers + tile);
   int const first = static_cast<int>(blockIdx.x) * tile;
   q.load(here.in_qkv(qkv, 0), here.stride, first, s.length, here.size);
-  float top[2]{-3.402823466e38f, -3.402823466e38f}, sum[2]{}, to[2][D / half]{};
+  float top[2]{lowest, lowest}, sum[2]{}, to[2][D / half]{};
   for (int keys = 0; keys <= first; keys += tile) {
     __syncthreads();  // the last tile's values have been read
     kv.load(here.in_qkv(qkv, 1), here.stride, keys, s.length, here.size);
@@ -109,9 +109,9 @@ __global__ void attention(T const* qkv, attention_shape s, dropout mask, float s
       float score[2];
       for (int b = 0; b < 2; ++b) {
         int const column = t.tx + half * b;
-        score[b] = here.sees(i, keys + column) ? scale * dot<D>(q[row], kv[column]) : -3.402823466e38f;
+        score[b] = here.sees(i, keys + column) ? scale * dot<D>(q[row], kv[column]) : lowest;
       }
-      float const most = row_largest(fmaxf(top[a], fmaxf(score[0], score[1]))), shrink = expf(top[a] - most);
+      float const most = warp_largest<half>(fmaxf(top[a], fmaxf(score[0], score[1]))), shrink = expf(top[a] - most);
       top[a] = most;
       float both = 0;
       for (int b = 0; b < 2; ++b) {
@@ -120,7 +120,7 @@ __global__ void attention(T const* qkv, attention_shape s, dropout mask, float s
         both += each;
         p[row][column] = each == 0.f ? 0.f : each * here.factor(mask, i, keys + column);
       }
-      sum[a] = sum[a] * shrink + row_sum(both);
+      sum[a] = sum[a] * shrink + warp_sum<half>(both);
       for (float& each : to[a]) each *= shrink;
     }
     __syncthreads();
@@ -131,37 +131,49 @@ __global__ void attention(T const* qkv, attention_shape s, dropout mask, float s
         for (int c = 0; c < D / half; ++c) to[a][c] += p[t.ty + half * a][j] * kv[j][t.tx + half * c];
   }
   for (int a = 0; a < 2; ++a) {
+    for (float& each : to[a]) each /= sum[a];
     int const i = first + t.ty + half * a;
-    if (i >= s.length) continue;
-    T* const row = here.in_rows(out) + static_cast<std::size_t>(i) * static_cast<std::size_t>(s.width);
-    for (int c = 0; c < D / half; ++c)
-      if (int const column = t.tx + half * c; column < here.size) row[column] = narrow<T>(to[a][c] / sum[a]);
-    if (t.tx == 0) log_sum_exp[here.query(i)] = top[a] + logf(sum[a]);
+    if (t.tx == 0 && i < s.length) log_sum_exp[here.query(i)] = top[a] + logf(sum[a]);
   }
+  write_rows(here, t, to, first, here.in_rows(out), static_cast<std::size_t>(s.width));
 }
+
+/// What a block of the backward has in shared memory.
+template<int D> struct backward_tiles {
+  rows_of_head<D> q, k, v, d_out;
+  scores p, d;
+  static constexpr std::size_t bytes = 4 * bytes_of_rows<D> + 2 * bytes_of_scores;
+
+  __device__ backward_tiles()
+      : q{reinterpret_cast<float (*)[D + 1]>(shared_memory<float>())},
+        k{q.numbers + tile},
+        v{k.numbers + tile},
+        d_out{v.numbers + tile},
+        p{reinterpret_cast<scores>(d_out.numbers + tile)},
+        d{p + tile} {}
+};
 
 /// What both halves of the backward make of a tile of queries and a tile of keys: the probabilities, dropped out, and the
 /// gradients of the scores. `level`, `slope`: of this thread's rows, their log-sum-exp and the sum of gradient times output.
-template<int D, number T>
-__device__ void score_gradients(head_at<T> const& here, tile_thread const& t, rows_of_head<D> const& q,
-                                rows_of_head<D> const& k, rows_of_head<D> const& v, rows_of_head<D> const& d_out,
-                                int queries, int keys, float scale, dropout const& mask, float const (&level)[2],
-                                float const (&slope)[2], scores p, scores d) {
+template<int D>
+__device__ void score_gradients(head_at const& here, tile_thread const& t, backward_tiles<D> const& at, int queries,
+                                int keys, float scale, dropout const& mask, float const (&level)[2],
+                                float const (&slope)[2]) {
   for (int a = 0; a < 2; ++a)
     for (int b = 0; b < 2; ++b) {
       int const row = t.ty + half * a, column = t.tx + half * b;
       float probability = 0.f, factor = 0.f, gradient = 0.f;
       if (here.sees(queries + row, keys + column)) {
-        probability = expf(scale * dot<D>(q[row], k[column]) - level[a]);
+        probability = expf(scale * dot<D>(at.q[row], at.k[column]) - level[a]);
         factor = here.factor(mask, queries + row, keys + column);
-        gradient = probability * (factor * dot<D>(d_out[row], v[column]) - slope[a]) * scale;
+        gradient = probability * (factor * dot<D>(at.d_out[row], at.v[column]) - slope[a]) * scale;
       }
-      p[row][column] = probability * factor;
-      d[row][column] = gradient;
+      at.p[row][column] = probability * factor;
+      at.d[row][column] = gradient;
     }
 }
 template<int D, number T>
-__device__ void read_rows(head_at<T> const& here, tile_thread const& t, rows_of_head<D> const& d_out, T const* out,
+__device__ void read_rows(head_at const& here, tile_thread const& t, rows_of_head<D> const& d_out, T const* out,
                           float const* log_sum_exp, int queries, float (&level)[2], float (&slope)[2]) {
   for (int a = 0; a < 2; ++a) {
     int const row = t.ty + half * a, i = queries + row;
@@ -170,7 +182,7 @@ __device__ void read_rows(head_at<T> const& here, tile_thread const& t, rows_of_
       T const* const o = here.in_rows(out) + static_cast<std::size_t>(i) * static_cast<std::size_t>(here.s.width);
       for (int c = t.tx; c < here.size; c += half) sum += wide(o[c]) * d_out[row][c];
     }
-    slope[a] = row_sum(sum);
+    slope[a] = warp_sum<half>(sum);
     level[a] = i < here.s.length ? log_sum_exp[here.query(i)] : 0.f;
   }
 }
@@ -180,41 +192,30 @@ template<int D, number T>
 __global__ void attention_backward_keys(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
                                         attention_shape s, dropout mask, float scale, T* to) {
   tile_thread const t;
-  head_at<T> const here(s);
-  auto* const room = shared_memory<float>();
-  rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, k{q.numbers + tile}, v{k.numbers + tile},
-      d_out{v.numbers + tile};
-  auto const p = reinterpret_cast<scores>(d_out.numbers + tile), d = p + tile;
+  head_at const here(s);
+  backward_tiles<D> const at;
   int const first = static_cast<int>(blockIdx.x) * tile;
-  k.load(here.in_qkv(qkv, 1), here.stride, first, s.length, here.size);
-  v.load(here.in_qkv(qkv, 2), here.stride, first, s.length, here.size);
+  at.k.load(here.in_qkv(qkv, 1), here.stride, first, s.length, here.size);
+  at.v.load(here.in_qkv(qkv, 2), here.stride, first, s.length, here.size);
   float dk[2][D / half]{}, dv[2][D / half]{}, level[2], slope[2];
   for (int queries = first; queries < s.length; queries += tile) {
     __syncthreads();  // the tile before has been read
-    q.load(here.in_qkv(qkv, 0), here.stride, queries, s.length, here.size);
-    d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), queries, s.length, here.size);
+    at.q.load(here.in_qkv(qkv, 0), here.stride, queries, s.length, here.size);
+    at.d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), queries, s.length, here.size);
     __syncthreads();
-    read_rows(here, t, d_out, out, log_sum_exp, queries, level, slope);
-    score_gradients(here, t, q, k, v, d_out, queries, first, scale, mask, level, slope, p, d);
+    read_rows(here, t, at.d_out, out, log_sum_exp, queries, level, slope);
+    score_gradients(here, t, at, queries, first, scale, mask, level, slope);
     __syncthreads();
     for (int a = 0; a < 2; ++a)
       for (int i = 0; i < tile; ++i)
         for (int c = 0; c < D / half; ++c) {
           int const column = t.tx + half * c, row = t.ty + half * a;
-          dv[a][c] += p[i][row] * d_out[i][column];
-          dk[a][c] += d[i][row] * q[i][column];
+          dv[a][c] += at.p[i][row] * at.d_out[i][column];
+          dk[a][c] += at.d[i][row] * at.q[i][column];
         }
   }
-  for (int a = 0; a < 2; ++a) {
-    int const j = first + t.ty + half * a;
-    if (j >= s.length) continue;
-    std::size_t const row = static_cast<std::size_t>(j) * here.stride;
-    for (int c = 0; c < D / half; ++c)
-      if (int const column = t.tx + half * c; column < here.size) {
-        here.in_qkv(to, 1)[row + static_cast<std::size_t>(column)] = narrow<T>(dk[a][c]);
-        here.in_qkv(to, 2)[row + static_cast<std::size_t>(column)] = narrow<T>(dv[a][c]);
-      }
-  }
+  write_rows(here, t, dk, first, here.in_qkv(to, 1), here.stride);
+  write_rows(here, t, dv, first, here.in_qkv(to, 2), here.stride);
 }
 
 /// A block 32 queries of a head: their gradients, from all keys that they see. Apart from the keys', so that no two blocks add
@@ -223,36 +224,26 @@ template<int D, number T>
 __global__ void attention_backward_queries(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
                                            attention_shape s, dropout mask, float scale, T* to) {
   tile_thread const t;
-  head_at<T> const here(s);
-  auto* const room = shared_memory<float>();
-  rows_of_head<D> const q{reinterpret_cast<float(*)[D + 1]>(room)}, k{q.numbers + tile}, v{k.numbers + tile},
-      d_out{v.numbers + tile};
-  auto const p = reinterpret_cast<scores>(d_out.numbers + tile), d = p + tile;
+  head_at const here(s);
+  backward_tiles<D> const at;
   int const first = static_cast<int>(blockIdx.x) * tile;
-  q.load(here.in_qkv(qkv, 0), here.stride, first, s.length, here.size);
-  d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), first, s.length, here.size);
+  at.q.load(here.in_qkv(qkv, 0), here.stride, first, s.length, here.size);
+  at.d_out.load(here.in_rows(gradient), static_cast<std::size_t>(s.width), first, s.length, here.size);
   __syncthreads();
   float dq[2][D / half]{}, level[2], slope[2];
-  read_rows(here, t, d_out, out, log_sum_exp, first, level, slope);
+  read_rows(here, t, at.d_out, out, log_sum_exp, first, level, slope);
   for (int keys = 0; keys <= first; keys += tile) {
     __syncthreads();  // the tile before has been read
-    k.load(here.in_qkv(qkv, 1), here.stride, keys, s.length, here.size);
-    v.load(here.in_qkv(qkv, 2), here.stride, keys, s.length, here.size);
+    at.k.load(here.in_qkv(qkv, 1), here.stride, keys, s.length, here.size);
+    at.v.load(here.in_qkv(qkv, 2), here.stride, keys, s.length, here.size);
     __syncthreads();
-    score_gradients(here, t, q, k, v, d_out, first, keys, scale, mask, level, slope, p, d);
+    score_gradients(here, t, at, first, keys, scale, mask, level, slope);
     __syncthreads();
     for (int a = 0; a < 2; ++a)
       for (int j = 0; j < tile; ++j)
-        for (int c = 0; c < D / half; ++c) dq[a][c] += d[t.ty + half * a][j] * k[j][t.tx + half * c];
+        for (int c = 0; c < D / half; ++c) dq[a][c] += at.d[t.ty + half * a][j] * at.k[j][t.tx + half * c];
   }
-  for (int a = 0; a < 2; ++a) {
-    int const i = first + t.ty + half * a;
-    if (i >= s.length) continue;
-    for (int c = 0; c < D / half; ++c)
-      if (int const column = t.tx + half * c; column < here.size)
-        here.in_qkv(to, 0)[static_cast<std::size_t>(i) * here.stride + static_cast<std::size_t>(column)] =
-            narrow<T>(dq[a][c]);
-  }
+  write_rows(here, t, dq, first, here.in_qkv(to, 0), here.stride);
 }
 
 /// Calls use(std::integral_constant<int, D>), D the least of 16, 32, 64 and 128 that has room for a head. Throws error where none has.
@@ -289,7 +280,7 @@ template<number T>
 void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const* log_sum_exp, T const* d_out,
                         attention_shape s, dropout const& mask, T* d_qkv) {
   detail::with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
-    auto const start = detail::attention_launch(on, s, 4 * detail::bytes_of_rows<D> + 2 * detail::bytes_of_scores);
+    auto const start = detail::attention_launch(on, s, detail::backward_tiles<D>::bytes);
     float const scale = 1.f / std::sqrt(static_cast<float>(s.head_size()));
     start("attention_backward_keys", detail::attention_backward_keys<D, T>, qkv, out, log_sum_exp, d_out, s, mask,
           scale, d_qkv);

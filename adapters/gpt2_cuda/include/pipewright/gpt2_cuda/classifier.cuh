@@ -23,7 +23,7 @@ __global__ void classify(T* logits, std::int32_t const* targets, int width, floa
     if (threadIdx.x == 0) losses[blockIdx.x] = 0.f;
     return;
   }
-  float top = -3.402823466e38f, sum = 0.f;
+  float top = lowest, sum = 0.f;
   for (int j = first; j < width; j += step) {
     auto const v = load<N>(row + j);
     float most = top;

@@ -75,13 +75,15 @@ template<int N> struct drop_factors {
 inline constexpr int lanes = 32;
 inline constexpr unsigned all_lanes = 0xffffffff;
 
-/// The sum over a warp, in every lane, always in one order.
-__device__ inline float warp_sum(float v) {
-  for (int away = lanes / 2; away > 0; away /= 2) v += __shfl_xor_sync(all_lanes, v, away);
+inline constexpr float lowest = -3.402823466e38f;
+
+/// The sum over so many neighbouring lanes of a warp, in each of them, always in one order.
+template<int Among = lanes> __device__ float warp_sum(float v) {
+  for (int away = Among / 2; away > 0; away /= 2) v += __shfl_xor_sync(all_lanes, v, away);
   return v;
 }
-__device__ inline float warp_largest(float v) {
-  for (int away = lanes / 2; away > 0; away /= 2) {
+template<int Among = lanes> __device__ float warp_largest(float v) {
+  for (int away = Among / 2; away > 0; away /= 2) {
     float const other = __shfl_xor_sync(all_lanes, v, away);
     v = other > v ? other : v;
   }
@@ -102,8 +104,8 @@ template<float (*OfWarp)(float)> __device__ float over_block(float v, float none
 }  // namespace detail
 
 /// The sum over a block, in every thread, always in one order.
-__device__ inline float block_sum(float v) { return detail::over_block<warp_sum>(v, 0.f); }
-__device__ inline float block_largest(float v) { return detail::over_block<warp_largest>(v, -3.402823466e38f); }
+__device__ inline float block_sum(float v) { return detail::over_block<warp_sum<lanes>>(v, 0.f); }
+__device__ inline float block_largest(float v) { return detail::over_block<warp_largest<lanes>>(v, lowest); }
 
 /// The memory that a launch asked for.
 template<class T> __device__ T* shared_memory() {
@@ -142,6 +144,14 @@ struct launch {
       throw error(std::string("pipewright: the kernel ") + name + " cannot be started: " + cudaGetErrorString(code));
   }
 };
+
+/// to[i] = from[i], on the device; nothing where they are one.
+template<class T> void copy(cudaStream_t on, T const* from, std::size_t count, T* to) {
+  if (from == to || count == 0) return;
+  if (cudaError_t const code = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, on);
+      code != cudaSuccess)
+    throw error(std::string("pipewright: numbers cannot be copied on the device: ") + cudaGetErrorString(code));
+}
 
 /// Blocks of so many threads for n things, one a thread.
 constexpr unsigned blocks_for(std::size_t n, unsigned threads) {

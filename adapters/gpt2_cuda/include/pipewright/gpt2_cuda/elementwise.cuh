@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include <pipewright/gpt2/constants.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
 
 namespace pipewright::inline v0::gpt2::cuda {
@@ -43,8 +44,9 @@ template<number T> __global__ void accumulate(T const* from, std::size_t count, 
   for_each_pack<1>(count, [&](std::size_t i, auto) { to[i] += wide(from[i]); });
 }
 
-/// GPT-2's gelu, the tanh form, as x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3).
-__device__ inline float gelu_share(float x) { return 1.f / (1.f + expf(-1.5957691216f * (x + 0.044715f * x * x * x))); }
+__device__ inline float gelu_share(float x) {
+  return 1.f / (1.f + expf(-gelu_twice_root * (x + gelu_cubic * x * x * x)));
+}
 
 template<int N, number T> __global__ void gelu(T const* before, std::size_t count, T* to) {
   for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
@@ -59,7 +61,7 @@ template<int N, number T> __global__ void gelu_backward(T const* gradient, T con
     auto const x = load<M>(before + i);
     for (int k = 0; k < M; ++k) {
       float const s = gelu_share(x[k]),
-                  slope = s + x[k] * s * (1.f - s) * 1.5957691216f * (1.f + 0.134145f * x[k] * x[k]);
+                  slope = s + x[k] * s * (1.f - s) * gelu_twice_root * (1.f + 3.f * gelu_cubic * x[k] * x[k]);
       g.set(k, g[k] * slope);
     }
     store(to + i, g);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include <pipewright/gpt2/constants.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
 
@@ -11,7 +12,6 @@ namespace pipewright::inline v0::gpt2::cuda {
 
 namespace detail {
 
-inline constexpr float layer_norm_epsilon = 1e-5f;
 inline constexpr unsigned norm_warps = 8;  // of a block
 
 /// The row that this warp has at first, and how far the next one is.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,26 +14,9 @@ namespace pipewright::inline v0::gpt2::cuda {
 
 namespace detail {
 
-/// What adam works with, in fp32: as pipewright::adam has it.
-struct adam_numbers {
-  float keep, l2, size, correction, beta1, rest1, beta2, rest2, epsilon, scale;
-
-  adam_numbers(adam const& of, optimizer_step step, parameter_options options) {
-    double const rate = of.rate.at(step.number), n = static_cast<double>(step.number),
-                 decay = options.decay ? of.weight_decay : 0;
-    keep = static_cast<float>(of.decoupled ? 1 - rate * decay : 1);
-    l2 = static_cast<float>(of.decoupled ? 0 : decay);
-    size = static_cast<float>(rate / (1 - std::pow(of.beta1, n)));
-    correction = static_cast<float>(1 / std::sqrt(1 - std::pow(of.beta2, n)));
-    beta1 = static_cast<float>(of.beta1), rest1 = static_cast<float>(1 - of.beta1);
-    beta2 = static_cast<float>(of.beta2), rest2 = static_cast<float>(1 - of.beta2);
-    epsilon = static_cast<float>(of.epsilon), scale = static_cast<float>(step.gradient_scale);
-  }
-};
-
 template<number G>
-__global__ void adam_update(float const* newest, G const* gradient, std::size_t count, adam_numbers a, float* fresh,
-                            float* m, float* v) {
+__global__ void adam_update(float const* newest, G const* gradient, std::size_t count, adam::terms<float> a,
+                            float* fresh, float* m, float* v) {
   std::size_t const i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   float const old = newest[i], g = wide(gradient[i]) * a.scale + a.l2 * old;
@@ -78,9 +60,9 @@ template<class Sum> __global__ void sum_of_parts(float const* parts, int count, 
 template<number G>
 void adam_update(cudaStream_t on, adam const& with, optimizer_step step, parameter_options options, float const* newest,
                  G const* gradient, std::size_t count, float* fresh, float* first_moment, float* second_moment) {
+  if (options.frozen) return copy(on, newest, count, fresh);
   launch{on, blocks_for(count, 256), 256}("adam_update", detail::adam_update<G>, newest, gradient, count,
-                                          detail::adam_numbers(with, step, options), fresh, first_moment,
-                                          second_moment);
+                                          with.terms_of<float>(step, options), fresh, first_moment, second_moment);
 }
 
 /// The bf16 weights that stages compute with, from the fp32 ones: rounded up or down at random, so that a change too small for

@@ -4,14 +4,12 @@
 #include <cmath>
 #include <cstddef>
 
+#include <pipewright/gpt2/constants.hpp>
 #include <pipewright/gpt2/host/elementwise.hpp>
 #include <pipewright/gpt2/host/math.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 
 namespace pipewright::inline v0::gpt2::host {
-
-/// Added to a row's variance, as GPT-2 has it.
-inline constexpr float layer_norm_epsilon = 1e-5f;
 
 /// y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, row by row. Keeps each row's mean and reciprocal
 /// standard deviation for the backward.

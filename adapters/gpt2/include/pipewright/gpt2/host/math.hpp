@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <pipewright/gpt2/constants.hpp>
+
 namespace pipewright::inline v0::gpt2::host {
 
 /// e^x within 2 units in the last place; x is clamped to [-87, 88], so nothing overflows.
@@ -52,17 +54,14 @@ template<class Term>
   return *std::max_element(lane.begin(), lane.end());
 }
 
-/// GPT-2's gelu (the tanh form): x / 2 * (1 + tanh(u)), u = sqrt(2 / pi) * (x + 0.044715 x^3), as x * sigmoid(2u).
+/// GPT-2's gelu, and its derivative.
 struct gelu {
-  static constexpr float twice_root = 1.5957691216f;  // 2 * sqrt(2 / pi)
-  static constexpr float cubic = 0.044715f;
-
   [[nodiscard]] static auto value(float x) noexcept -> float {
-    return x / (1.f + exp(-twice_root * (x + cubic * x * x * x)));
+    return x / (1.f + exp(-gelu_twice_root * (x + gelu_cubic * x * x * x)));
   }
   [[nodiscard]] static auto slope(float x) noexcept -> float {
-    auto const s = 1.f / (1.f + exp(-twice_root * (x + cubic * x * x * x)));
-    return s + x * s * (1.f - s) * twice_root * (1.f + 3.f * cubic * x * x);
+    auto const s = 1.f / (1.f + exp(-gelu_twice_root * (x + gelu_cubic * x * x * x)));
+    return s + x * s * (1.f - s) * gelu_twice_root * (1.f + 3.f * gelu_cubic * x * x);
   }
 };
 
