@@ -153,11 +153,12 @@ class link {
     detail::survive_broken_pipes();
     try {
       auto const options = c10d::ProcessGroupGloo::Options::create();
-      options->devices.push_back(movers_.of([&] { return detail::device(meeting_at); }));
+      options->devices.push_back(detail::device(meeting_at));
       options->timeout = store_->getTimeout();  // for coming together
       for (auto* const group : {&up_, &down_})
         *group = c10::make_intrusive<c10d::ProcessGroupGloo>(
             c10::make_intrusive<c10d::PrefixStore>(group == &up_ ? "up" : "down", store_), rank, size, options);
+      movers_.find();
     } catch (c10::Error const& fault) {
       fail(fault.what_without_backtrace());
     } catch (std::exception const& fault) {

@@ -19,16 +19,15 @@ namespace pipewright::inline v0::gloo::detail {
 /// holds for the rest of their share: milliseconds in which nothing moves.
 class network_threads {
  public:
-  /// What make() returns; the threads are those that it starts. They are left as they are where there is no /proc to find them
-  /// in, or the process was given another policy than the usual one.
-  auto of(auto&& make) {
-    auto const before = all();
-    auto made = make();
+  /// Those that start from here on.
+  network_threads() : before_(all()) {}
+  /// Called once Gloo has connected something, when its threads have their name. They are left as they are where there is no
+  /// /proc to find them in, or the process was given another policy than the usual one.
+  void find() {
     for (pid_t const each : all())
-      if (std::ranges::find(before, each) == before.end() && name(each) == "gloo_tcp_loop" &&
+      if (std::ranges::find(before_, each) == before_.end() && name(each) == "gloo_tcp_loop" &&
           sched_getscheduler(each) == SCHED_OTHER)
         ids_.push_back(each);
-    return made;
   }
   void take_the_core(bool do_so) const noexcept {
     sched_param const none{};
@@ -53,7 +52,7 @@ class network_threads {
     return text;
   }
 
-  std::vector<pid_t> ids_;
+  std::vector<pid_t> before_, ids_;
 };
 
 }  // namespace pipewright::inline v0::gloo::detail
