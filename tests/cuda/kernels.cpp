@@ -389,5 +389,5 @@ TEST_CASE("what no launch can do is said") {
         "pipewright: attention's kernels have room for heads of up to 128 numbers, not 129; take more heads");
   CHECK(message([] {
           cuda::launch{nullptr, 1, 33}("accumulate", cuda::detail::accumulate<float>, nullptr, 0, nullptr);
-        }) == "pipewright: the kernel accumulate cannot be started: invalid configuration");
+        }) == "pipewright: the kernel accumulate cannot be started: invalid configuration argument");
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Enough of CUDA's runtime to run kernels without a device: g++ compiles them as plain functions with this folder before the
-// toolkit's. The threads of a block are fibers, which run from one barrier to the next in an order that a test chooses: what a kernel
-// gives must not depend on it, so that a barrier that is missing shows. Blocks run one after another; memory is the host's; a stream
-// has done its work when the call returns.
+// Enough of CUDA to run kernels without a device: g++ compiles them as plain functions with this folder before the toolkit's. The
+// threads of a block are fibers, which run from one barrier to the next in an order that a test chooses: what a kernel gives must
+// not depend on it, so that a barrier that is missing shows. Blocks run one after another.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,9 +10,12 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <cuda_runtime_api.h>
 #include <ucontext.h>
 
 #define __global__
@@ -26,9 +28,6 @@
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
-using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
-inline char const* cudaGetErrorString(cudaError_t) { return "invalid configuration"; }
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes;
@@ -175,19 +174,17 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* how, void (*kernel)(Tak
   if (threads == 0 || (threads > 1 && threads % 32 != 0) || threads > 1024 || how->gridDim.x == 0 ||
       how->dynamicSmemBytes > sizeof shared)
     return cudaErrorInvalidConfiguration;
-  gridDim = how->gridDim;
-  blockDim = how->blockDim;
-  for (unsigned y = 0; y < gridDim.y; ++y)
-    for (unsigned x = 0; x < gridDim.x; ++x) {
-      blockIdx = {x, y, 0};
-      std::memset(shared, 0xff, how->dynamicSmemBytes);  // NaN
-      block::current().run(threads, [&] { kernel(given...); });
-    }
-  return cudaSuccess;
-}
-enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3 };
-inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  std::memcpy(to, from, bytes);
+  PIPEWRIGHT_ON_HOST(cudaLaunchKernelEx);
+  enqueue(how->stream, [to = *how, kernel, given = std::tuple<std::remove_cv_t<Takes>...>(given...)] {
+    gridDim = to.gridDim;
+    blockDim = to.blockDim;
+    for (unsigned y = 0; y < gridDim.y; ++y)
+      for (unsigned x = 0; x < gridDim.x; ++x) {
+        blockIdx = {x, y, 0};
+        std::memset(shared, 0xff, to.dynamicSmemBytes);  // NaN
+        block::current().run(to.blockDim.x, [&] { std::apply(kernel, given); });
+      }
+  });
   return cudaSuccess;
 }
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <typeindex>
+
+#include <pipewright/cuda/check.hpp>
+
+namespace pipewright::inline v0::cuda {
+
+/// Where a rank's stages work: a device, a stream of it, and what the stages of a rank share there. Made by the rank's thread, which
+/// then works in it (`here()`) until it ends or another is made. It outlives all that was made in it.
+class context {
+ public:
+  /// Throws error where there is no such device.
+  explicit context(int device = 0, int rank = -1) : device_{device}, rank_{rank}, before_{current()} {
+    check_device(device);
+    work_here();
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  context(context const&) = delete;
+  context& operator=(context const&) = delete;
+  ~context() {
+    kept_.clear();
+    cudaStreamDestroy(stream_);
+    if (current() != this) return;
+    current() = before_;
+    detail::rank_here = before_ == nullptr ? -1 : before_->rank_;
+    if (before_ != nullptr) cudaSetDevice(before_->device_);
+  }
+
+  /// The one in which this thread works. Throws error where there is none.
+  static context& here() {
+    if (current() == nullptr)
+      throw error(
+          "pipewright: this thread has no place on a device; make a pipewright::cuda::context first, or run ranks by "
+          "pipewright::cuda::loopback::run");
+    return *current();
+  }
+  /// From now on this thread works here; for a thread that drives several ranks.
+  void work_here() {
+    check(cudaSetDevice(device_), "cudaSetDevice");
+    current() = this;
+    detail::rank_here = rank_;
+  }
+
+  cudaStream_t stream() const noexcept { return stream_; }
+  int device() const noexcept { return device_; }
+  int rank() const noexcept { return rank_; }
+  /// The host waits for all that was queued so far; what went wrong there is thrown.
+  void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+  /// The one T of this context, made from it (`T(context&)`) when it is first asked for.
+  template<class T> T& kept() {
+    auto& found = kept_[std::type_index(typeid(T))];
+    if (found == nullptr) found = std::make_shared<T>(*this);
+    return *static_cast<T*>(found.get());
+  }
+
+ private:
+  static context*& current() {
+    static thread_local context* one = nullptr;
+    return one;
+  }
+  static void check_device(int device) {
+    int count = 0;
+    auto const code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess) static_cast<void>(cudaGetLastError());
+    if (code != cudaSuccess || count == 0)
+      throw error(std::string("pipewright: there is no CUDA device here: ") +
+                  cudaGetErrorString(code == cudaSuccess ? cudaErrorNoDevice : code) +
+                  "; run on a machine with an NVIDIA GPU and its driver, or let the host compute");
+    if (device < 0 || device >= count)
+      throw error("pipewright: there is no CUDA device " + std::to_string(device) +
+                  " here; the last one has the number " + std::to_string(count - 1));
+  }
+
+  int const device_, rank_;
+  context* const before_;
+  cudaStream_t stream_ = nullptr;
+  std::map<std::type_index, std::shared_ptr<void>> kept_;
+};
+
+}  // namespace pipewright::inline v0::cuda

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <utility>
+
+#include <pipewright/cuda/check.hpp>
+
+namespace pipewright::inline v0::cuda {
+
+/// A point in a stream's work, which other streams, and the host, may wait for. Until it is first recorded nobody waits.
+class event {
+ public:
+  /// `times`: whether elapsed times are asked of it, which costs a little.
+  explicit event(bool times = false) {
+    check(cudaEventCreateWithFlags(&of_, times ? cudaEventDefault : cudaEventDisableTiming), "cudaEventCreate");
+  }
+  event(event&& other) noexcept : of_{std::exchange(other.of_, nullptr)} {}
+  event& operator=(event other) noexcept {
+    std::swap(of_, other.of_);
+    return *this;
+  }
+  ~event() {
+    if (of_ != nullptr) cudaEventDestroy(of_);
+  }
+
+  /// The point is after all that was queued on the stream so far.
+  void record(cudaStream_t on) { check(cudaEventRecord(of_, on), "cudaEventRecord"); }
+  /// What is queued on the stream from now on comes after the point, as last recorded. The host goes on.
+  void hold(cudaStream_t waiting) const { check(cudaStreamWaitEvent(waiting, of_, 0), "cudaStreamWaitEvent"); }
+  /// Whether the work before the point is done.
+  bool is_reached() const {
+    auto const code = cudaEventQuery(of_);
+    if (code == cudaErrorNotReady) return false;
+    check(code, "cudaEventQuery");
+    return true;
+  }
+  /// The host waits for the point.
+  void wait() const { check(cudaEventSynchronize(of_), "cudaEventSynchronize"); }
+
+  cudaEvent_t get() const noexcept { return of_; }
+
+ private:
+  cudaEvent_t of_ = nullptr;
+};
+
+}  // namespace pipewright::inline v0::cuda

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <pipewright/cuda/context.hpp>
+#include <pipewright/transport/parts.hpp>
+
+namespace pipewright::inline v0::cuda {
+
+namespace detail {
+
+inline std::string spelled_bytes(std::size_t bytes) {
+  return bytes < std::size_t{10} << 20 ? std::to_string(bytes) + " bytes" : std::to_string(bytes >> 20) + " MiB";
+}
+
+struct of_device {
+  static void* allocate(std::size_t bytes) {
+    void* at = nullptr;
+    auto const code = cudaMalloc(&at, bytes);
+    if (code != cudaErrorMemoryAllocation) {
+      check(code, "cudaMalloc");
+      return at;
+    }
+    static_cast<void>(cudaGetLastError());
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    throw error("pipewright: " + place_of("cudaMalloc", std::source_location::current()) + " found no room for " +
+                spelled_bytes(bytes) + " more on the device, of whose " + spelled_bytes(total) + " " +
+                spelled_bytes(free) + " are free; choose smaller micro-batches, more ranks, or recompute");
+  }
+  static void free(void* at) noexcept { cudaFree(at); }
+};
+struct of_host {
+  static void* allocate(std::size_t bytes) {
+    void* at = nullptr;
+    check(cudaMallocHost(&at, bytes), "cudaMallocHost");
+    return at;
+  }
+  static void free(void* at) noexcept { cudaFreeHost(at); }
+};
+
+/// A run of T's that only grows, and then loses what it held.
+template<class T, class Where> class run {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  run() = default;
+  run(run&& other) noexcept
+      : at_{std::exchange(other.at_, nullptr)},
+        size_{std::exchange(other.size_, 0)},
+        room_{std::exchange(other.room_, 0)} {}
+  run& operator=(run&& other) noexcept {
+    std::swap(at_, other.at_);
+    std::swap(size_, other.size_);
+    std::swap(room_, other.room_);
+    return *this;
+  }
+  ~run() {
+    if (at_ != nullptr) Where::free(at_);
+  }
+
+  T* data() noexcept { return at_; }
+  T const* data() const noexcept { return at_; }
+  std::size_t size() const noexcept { return size_; }
+  /// Makes room for n. Where there was less, what was held is lost, and the device has done all its work before.
+  void resize(std::size_t n) {
+    if (n > room_) {
+      if (at_ != nullptr) Where::free(std::exchange(at_, nullptr));  // not both at once
+      room_ = size_ = 0;
+      at_ = static_cast<T*>(Where::allocate(n * sizeof(T)));
+      room_ = n;
+    }
+    size_ = n;
+  }
+
+ private:
+  T* at_ = nullptr;
+  std::size_t size_ = 0, room_ = 0;
+};
+
+}  // namespace detail
+
+/// Owned memory of the device of the context in which it is made, for the work that is queued on that context's stream. A copy is
+/// a copy of the numbers.
+template<class T> class buffer : public detail::run<T, detail::of_device> {
+  using base = detail::run<T, detail::of_device>;
+
+ public:
+  buffer() = default;
+  /// n zeros.
+  explicit buffer(std::size_t n) {
+    this->resize(n);
+    clear();
+  }
+  buffer(buffer const& other) : base() {
+    this->resize(other.size());
+    copy_from(other.data());
+  }
+  buffer(buffer&&) noexcept = default;
+  buffer& operator=(buffer other) noexcept {
+    base::operator=(std::move(other));
+    return *this;
+  }
+  ~buffer() = default;
+
+  void clear() {
+    if (this->size() > 0)
+      check(cudaMemsetAsync(this->data(), 0, this->size() * sizeof(T), context::here().stream()), "cudaMemsetAsync");
+  }
+  /// From as many T's, on the device or in pinned memory.
+  void copy_from(T const* from) {
+    if (this->size() > 0)
+      check(cudaMemcpyAsync(this->data(), from, this->size() * sizeof(T), cudaMemcpyDefault, context::here().stream()),
+            "cudaMemcpyAsync");
+  }
+};
+
+/// Owned memory of the host that the device reads and writes by itself, while the host goes on.
+template<class T> using pinned_buffer = detail::run<T, detail::of_host>;
+
+/// Copies between the host and the device, done when they return.
+template<class T> void upload(std::span<T const> from, T* to) {
+  auto const& here = context::here();
+  if (from.empty()) return;
+  check(cudaMemcpyAsync(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, here.stream()), "cudaMemcpyAsync");
+  here.wait();
+}
+template<class T> void download(T const* from, std::span<T> to) {
+  auto const& here = context::here();
+  if (to.empty()) return;
+  check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, here.stream()), "cudaMemcpyAsync");
+  here.wait();
+}
+
+/// Room on the device while one action runs, one for all stages of a rank: `context.kept<scratch>().room<float>(n)`. What is in it
+/// is anybody's.
+class scratch {
+ public:
+  explicit scratch(context&) {}
+  template<class T> T* room(std::size_t n) {
+    room_.resize((n * sizeof(T) + 255) / 256 * 256);
+    return reinterpret_cast<T*>(room_.data());
+  }
+
+ private:
+  detail::run<std::byte, detail::of_device> room_;
+};
+
+static_assert(has_parts<buffer<float>>);
+
+}  // namespace pipewright::inline v0::cuda

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA adapter without a device (on_host/): memory, errors, and several ranks as streams of one device.
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <laws/transport.hpp>
+
+#include <pipewright/cuda/cuda.hpp>
+
+namespace {
+
+namespace pw = pipewright;
+namespace cuda = pw::cuda;
+
+std::string message(auto f) {
+  try {
+    f();
+  } catch (pw::error const& e) {
+    return e.what();
+  }
+  return "";
+}
+
+struct loopback {
+  static constexpr bool is_strict = true;
+  void run(int ranks, auto f, double deadline) const {
+    cuda::loopback::run(ranks, f, 0, {.deadline = deadline, .grace = 60});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("ranks as streams of one device keep the laws of transports") { laws::transport<loopback>(); }
+
+TEST_CASE("a receiver's stream waits for the sender's, and the sender's for who used the slot before") {
+  // Each value that comes is added to on the receiver's stream, and a slot is written over on the sender's: late, since streams do
+  // nothing before they must. A stream that did not wait would find another value.
+  constexpr int rounds = 50;
+  cuda::loopback::run(2, [&](auto& here) {
+    int const channel = here.open({0, 1, pw::traffic::activation});
+    cuda::buffer<int> slot(1), sum(1);
+    cuda::pinned_buffer<int> numbers;
+    numbers.resize(rounds);
+    for (int i = 0; i < rounds; ++i) numbers.data()[i] = i + 1;
+    std::vector<int> found(rounds);
+    auto const stream = cuda::context::here().stream();
+    for (int i = 0; i < rounds; ++i) {
+      if (here.rank() == 0) {
+        slot.copy_from(numbers.data() + i);
+        here.wait(here.send(channel, pw::message_of(slot)));
+      } else {
+        here.wait(here.post(channel, pw::message_of(slot)));
+        cuda::check(cudaMemcpyAsync(found.data() + i, slot.data(), sizeof(int), cudaMemcpyDeviceToHost, stream),
+                    "copy");
+      }
+    }
+    cuda::context::here().wait();
+    if (here.rank() == 1)
+      for (int i = 0; i < rounds; ++i) CHECK(found[static_cast<std::size_t>(i)] == i + 1);
+  });
+}
+
+TEST_CASE("memory is zero where it is made with a size, copied deeply, and only grows") {
+  cuda::context here;
+  cuda::buffer<float> one(3);
+  std::vector<float> found(3, 5.f);
+  cuda::download<float>(one.data(), found);
+  CHECK(found == std::vector<float>{0, 0, 0});
+  std::vector<float> const given{1, 2, 3};
+  cuda::upload<float>(given, one.data());
+  auto const other = one;
+  one.clear();
+  cuda::download<float>(other.data(), found);
+  CHECK(found == given);
+  auto const before = cuda_on_host::allocations;
+  one.resize(2);
+  one.resize(3);
+  CHECK(cuda_on_host::allocations == before);
+  one.resize(4);
+  CHECK(cuda_on_host::allocations == before + 1);
+}
+
+TEST_CASE("errors name the call, the place and the rank") {
+  CHECK(message([] { cuda::context::here(); }).find("make a pipewright::cuda::context first") != std::string::npos);
+  CHECK(message([] { cuda::context(3); }) ==
+        "pipewright: there is no CUDA device 3 here; the last one has the number 0");
+  cuda_on_host::devices = 0;
+  CHECK(message([] { cuda::context(); }) ==
+        "pipewright: there is no CUDA device here: no CUDA-capable device is detected; run on a machine with an NVIDIA "
+        "GPU "
+        "and its driver, or let the host compute");
+  cuda_on_host::devices = 1;
+  cuda::context const here(0, 2);
+  cuda_on_host::fail("cudaStreamSynchronize", 0, cudaErrorIllegalAddress);
+  CHECK(message([&] { here.wait(); }).starts_with("pipewright: rank 2: cudaStreamSynchronize at context.hpp:"));
+  CHECK(message([] { cuda::buffer<float>(std::size_t{1} << 40); })
+            .find("found no room for 4194304 MiB more on the device, of whose 16384 MiB 16384 MiB are free; choose "
+                  "smaller") != std::string::npos);
+}
+
+TEST_CASE("a fault of one rank's device ends the others") {
+  auto const said = message([] {
+    cuda::loopback::run(3, [&](auto& here) {
+      int const rank = here.rank();
+      int const channel = here.open({1, rank == 0 ? 0 : 2, pw::traffic::activation});
+      cuda::buffer<int> slot(1);
+      here.agree("all are here");
+      if (rank == 1) cuda_on_host::fail("cudaEventRecord", 0, cudaErrorIllegalAddress);
+      here.wait(rank == 1 ? here.send(channel, pw::message_of(slot)) : here.post(channel, pw::message_of(slot)));
+    });
+  });
+  CAPTURE(said);
+  CHECK(said.find("rank 1") != std::string::npos);
+  CHECK(said.find("an illegal memory access was encountered") != std::string::npos);
+}
