@@ -93,9 +93,9 @@ TEST_CASE("errors name the call, the place and the rank") {
         "GPU "
         "and its driver, or let the host compute");
   cuda_on_host::devices = 1;
-  cuda::context const here(0, 2);
-  cuda_on_host::fail("cudaStreamSynchronize", 0, cudaErrorIllegalAddress);
-  CHECK(message([&] { here.wait(); }).starts_with("pipewright: rank 2: cudaStreamSynchronize at context.hpp:"));
+  cuda::context here(0, 2);
+  cuda_on_host::fail("cudaEventQuery", 0, cudaErrorIllegalAddress);
+  CHECK(message([&] { here.wait(); }).starts_with("pipewright: rank 2: cudaEventQuery at event.hpp:"));
   CHECK(message([] { cuda::buffer<float>(std::size_t{1} << 40); })
             .find("found no room for 4194304 MiB more on the device, of whose 16384 MiB 16384 MiB are free; choose "
                   "smaller") != std::string::npos);

@@ -273,6 +273,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned
 inline cudaError_t cudaEventQuery(cudaEvent_t of) {
   PIPEWRIGHT_ON_HOST(cudaEventQuery);
   if (of->on == nullptr || of->on->done >= of->mark) return cudaSuccess;
+  ++cuda_on_host::waits;
   cuda_on_host::run(*of->on, of->mark);
   return cudaErrorNotReady;
 }

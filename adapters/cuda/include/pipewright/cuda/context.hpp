@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <typeindex>
+#include <utility>
 
 #include <pipewright/cuda/check.hpp>
+#include <pipewright/cuda/event.hpp>
 
 namespace pipewright::inline v0::cuda {
 
@@ -15,10 +20,9 @@ namespace pipewright::inline v0::cuda {
 class context {
  public:
   /// Throws error where there is no such device.
-  explicit context(int device = 0, int rank = -1) : device_{device}, rank_{rank}, before_{current()} {
-    check_device(device);
+  explicit context(int device = 0, int rank = -1)
+      : device_{device}, rank_{rank}, before_{current()}, stream_{stream_of(device)} {
     work_here();
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   }
   context(context const&) = delete;
   context& operator=(context const&) = delete;
@@ -49,8 +53,22 @@ class context {
   cudaStream_t stream() const noexcept { return stream_; }
   int device() const noexcept { return device_; }
   int rank() const noexcept { return rank_; }
-  /// The host waits for all that was queued so far; what went wrong there is thrown.
-  void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+  /// The host waits for all that was queued so far; what went wrong there is thrown, and what meanwhile() throws.
+  void wait() {
+    point_.record(stream_);
+    wait(point_);
+  }
+  /// The same for one point of any stream.
+  void wait(event const& point) {
+    for (int looks = 0; !point.is_reached(); ++looks) {
+      if (meanwhile_) meanwhile_();
+      if (looks < eager_looks) std::this_thread::yield();
+      else std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
+  }
+  /// What the host does again and again while it waits for the device: looks whether another rank has failed, or a deadline has
+  /// passed. Empty: nothing.
+  void meanwhile(std::function<void()> look) { meanwhile_ = std::move(look); }
 
   /// The one T of this context, made from it (`T(context&)`) when it is first asked for.
   template<class T> T& kept() {
@@ -63,6 +81,13 @@ class context {
   static context*& current() {
     static thread_local context* one = nullptr;
     return one;
+  }
+  static cudaStream_t stream_of(int device) {
+    check_device(device);
+    check(cudaSetDevice(device), "cudaSetDevice");
+    cudaStream_t made = nullptr;
+    check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "cudaStreamCreate");
+    return made;
   }
   static void check_device(int device) {
     int count = 0;
@@ -79,7 +104,11 @@ class context {
 
   int const device_, rank_;
   context* const before_;
-  cudaStream_t stream_ = nullptr;
+  static constexpr int eager_looks = 1000;  // some milliseconds
+
+  cudaStream_t const stream_;
+  event point_;
+  std::function<void()> meanwhile_;
   std::map<std::type_index, std::shared_ptr<void>> kept_;
 };
 

@@ -7,7 +7,7 @@
 
 namespace pipewright::inline v0::cuda {
 
-/// A point in a stream's work, which other streams, and the host, may wait for. Until it is first recorded nobody waits.
+/// A point in a stream's work, which other streams, and the host (context::wait), may wait for. Until it is first recorded nobody waits.
 class event {
  public:
   /// `times`: whether elapsed times are asked of it, which costs a little.
@@ -34,9 +34,6 @@ class event {
     check(code, "cudaEventQuery");
     return true;
   }
-  /// The host waits for the point.
-  void wait() const { check(cudaEventSynchronize(of_), "cudaEventSynchronize"); }
-
   cudaEvent_t get() const noexcept { return of_; }
 
  private:

@@ -125,13 +125,13 @@ template<class T> using pinned_buffer = detail::run<T, detail::of_host>;
 
 /// Copies between the host and the device, done when they return.
 template<class T> void upload(std::span<T const> from, T* to) {
-  auto const& here = context::here();
+  auto& here = context::here();
   if (from.empty()) return;
   check(cudaMemcpyAsync(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, here.stream()), "cudaMemcpyAsync");
   here.wait();
 }
 template<class T> void download(T const* from, std::span<T> to) {
-  auto const& here = context::here();
+  auto& here = context::here();
   if (to.empty()) return;
   check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, here.stream()), "cudaMemcpyAsync");
   here.wait();
