@@ -236,9 +236,9 @@ TEST_CASE("embedding and its scatter") {
     };
     auto const fwte = narrowed(wte), fwpe = narrowed(wpe), fdy = narrowed(dy);
     floats y(dy.size()), dwte(wte.size(), 1.f), dwpe(wpe.size(), 1.f);
-    on.embed(tokens.data(), fwte.data(), fwpe.data(), batch, width, mask, y.data());
+    on.embed(tokens, fwte.data(), fwpe.data(), batch, width, mask, y.data());
     CHECK(distance(y, forward(wte, wpe)) < near);
-    on.embed_backward_weights(tokens.data(), fdy.data(), batch, width, mask, dwte.data(), dwpe.data());
+    on.embed_backward_weights(tokens, fdy.data(), batch, width, mask, dwte.data(), dwpe.data());
     auto expected = gradient([&](values const& v) { return reference::dot(dy, forward(v, wpe)); }, wte);
     for (auto& each : expected) each += 1.;
     CHECK(distance(dwte, expected) < near);
@@ -271,7 +271,7 @@ TEST_CASE("logits and classifier") {
   auto const expected = forward(x, table);
   CHECK(distance(logits, expected) < near);
 
-  on.classify(logits.data(), targets.data(), {5, 13}, scale, losses.data());
+  on.classify(logits.data(), targets, {5, 13}, scale, losses.data());
   CHECK(distance(losses, reference::cross_entropy(expected, targets, 13)) < near);
   CHECK(losses[2] == 0.f);
   CHECK(distance(logits, gradient(loss, expected)) < near);
@@ -285,7 +285,7 @@ TEST_CASE("logits and classifier") {
 
   // Logits so far apart that exp would overflow, or vanish.
   floats extreme{200.f, -200.f, 0.f, 90.f};
-  on.classify(extreme.data(), std::vector<std::int32_t>{1}.data(), {1, 4}, 1.f, losses.data());
+  on.classify(extreme.data(), {1}, {1, 4}, 1.f, losses.data());
   CHECK(losses[0] == doctest::Approx(400.));
   CHECK(extreme[0] == doctest::Approx(1.));
   CHECK(extreme[1] == doctest::Approx(-1.));

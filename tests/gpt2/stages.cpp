@@ -182,7 +182,7 @@ TEST_CASE("weights start as Hugging Face's do, by seed and name, whatever the cu
   CHECK(all.at("h.0.mlp.c_fc.weight") != all.at("h.1.mlp.c_fc.weight"));
 
   auto alone = gpt2::block<backend>(c, 3);
-  gpt2::parameter_set<backend> w;
+  decltype(alone)::weights w;
   alone.initialize(pw::stage_context{.rank = 2, .stage = 5, .layer = 4, .seed = 42}, w);
   for (auto const& [name, values] : test::by_name(w)) CHECK(values == all.at(name));
   alone.initialize(pw::stage_context{.seed = 43}, w);

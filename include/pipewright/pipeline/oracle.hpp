@@ -67,7 +67,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
   step_result step(auto&& batch) {
     loss total{0, 0};
     for (int m = 0; m < shape_.micro_batches; ++m) {
-      loss const each = run_forward(batch, m, true);
+      loss each = run_forward(batch, m, true);
+      each.settle();
       total = {total.value + each.value, total.weight + each.weight};
       weight_since_update_ += each.weight;
       run_backward(m);
@@ -86,7 +87,8 @@ template<stage_set Set, optimizer Optimizer> class serial_oracle {
     drain();
     loss total{0, 0};
     for (int m = 0; m < shape_.micro_batches; ++m) {
-      loss const each = run_forward(batch, m, false);
+      loss each = run_forward(batch, m, false);
+      each.settle();
       total = {total.value + each.value, total.weight + each.weight};
     }
     return result(total);

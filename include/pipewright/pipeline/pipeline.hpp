@@ -130,12 +130,14 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   /// Runs this rank's next instruction, if it need not wait.
   progress advance() {
     instruction next;
-    if (!cursor_->fetch(next)) {
-      note_work(true);  // the caller's own
-      return progress::done;
-    }
-    now_ = next.what;
+    bool const runs = cursor_->fetch(next);
+    if (runs) now_ = next.what;
     try {
+      if (!runs) {
+        for (loss& l : losses_) l.settle();
+        note_work(true);  // the caller's own
+        return progress::done;
+      }
       if (!begun_) observer_.before({rank_, next});
       begun_ = true;
       if (ticket const* const transfer = transfers_->blocking(next.what)) {
@@ -149,9 +151,9 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
       cursor_->advance();
       return progress::ran;
     } catch (std::exception const& e) {
-      fail(next.what, e.what());
+      fail(now_, e.what());
     } catch (...) {
-      fail(next.what, "it threw what is no std::exception");
+      fail(now_, "it threw what is no std::exception");
     }
   }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include <pipewright/stage/remote_parameter.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0 {
@@ -20,9 +21,10 @@ template<any_kind_of_stage S> auto make_gradients(typename S::weights const& wei
     if constexpr (std::constructible_from<gradients, typename S::weights const&>) return gradients(weights);
     else return gradients{};
   }();
-  made.for_each_parameter([](std::string_view, auto values, parameter_options) {
-    std::fill(values.begin(), values.end(), typename decltype(values)::value_type{});
-  });
+  made.for_each_parameter(detail::keeping{[](std::string_view, auto values, parameter_options) {
+    if constexpr (remote_parameter<decltype(values)>) values.clear();
+    else std::fill(values.begin(), values.end(), typename decltype(values)::value_type{});
+  }});
   return made;
 }
 

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <string_view>
+#include <utility>
 
 #include <pipewright/stage/context.hpp>
 
@@ -14,11 +15,27 @@ struct nothing {
   friend constexpr bool operator==(nothing, nothing) = default;
 };
 
+/// A number that a device is still at: get() waits for it. Whoever gives one away keeps it.
+class late_number {
+ public:
+  virtual double get() = 0;
+
+ protected:
+  ~late_number() = default;
+};
+
 /// A micro-batch's loss: `value` is what backward differentiates; `weight` counts what it is a sum over (tokens, say),
 /// and matters to the per-token loss scale only.
 struct loss {
   double value = 0;
   double weight = 1;
+  /// Where not null, the loss is this many times value. It is asked for by settle(), once, when its batch is done and before that
+  /// micro-batch of the next one begins, so that a device need not be waited for in between.
+  late_number* times = nullptr;
+
+  void settle() {
+    if (late_number* const late = std::exchange(times, nullptr)) value *= late->get();
+  }
 };
 
 /// What an optimizer may treat differently from parameter to parameter.

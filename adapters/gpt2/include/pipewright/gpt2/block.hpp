@@ -19,13 +19,15 @@ namespace pipewright::inline v0::gpt2 {
 /// than a backward not yet run. The norms' weight gradients come with the input half and are added in the weight half.
 template<backend Backend>
 class block {
-  using buffer = typename Backend::buffer;
+  using value = typename Backend::value;
+  using values = typename Backend::values;
+  using numbers = typename Backend::numbers;
 
  public:
   using input = activations<Backend>;
   using output = activations<Backend>;
-  using weights = parameter_set<Backend>;
-  using gradients = weights;
+  using weights = parameter_set<typename Backend::weight_memory>;
+  using gradients = parameter_set<typename Backend::gradient_memory>;
   static constexpr bool keeps_input = true;
 
   enum parameter_index {
@@ -43,25 +45,23 @@ class block {
     mlp_c_proj_bias
   };
 
-  /// Per token: 15 width + heads + 4 values, and 4 width values for the norms' weight gradients.
+  /// Per token: 15 width values and heads + 4 numbers, and 4 width numbers for the norms' weight gradients.
   struct saved {
     batch_shape batch{};
-    float const* x = nullptr;  ///< the input, which stays
-    buffer norm_1, norm_2;     ///< width a token
-    buffer qkv;                ///< 3 width; after the input half its gradient
-    buffer attended;           ///< width
-    buffer log_sum_exp;        ///< heads
-    buffer middle;             ///< width, the residual stream between attention and mlp; later its gradient
-    buffer before_gelu;        ///< 4 width; later its gradient
-    buffer after_gelu;         ///< 4 width
-    buffer statistics;         ///< mean and reciprocal deviation of both norms
-    buffer norm_gradients;     ///< of ln_1 and ln_2's weight and bias, for this micro-batch
+    value const* x = nullptr;  ///< the input, which stays
+    values norm_1, norm_2;     ///< width a token
+    values qkv;                ///< 3 width; after the input half its gradient
+    values attended;           ///< width
+    numbers log_sum_exp;       ///< heads
+    values middle;             ///< width, the residual stream between attention and mlp; later its gradient
+    values before_gelu;        ///< 4 width; later its gradient
+    values after_gelu;         ///< 4 width
+    numbers statistics;        ///< mean and reciprocal deviation of both norms
+    numbers norm_gradients;    ///< of ln_1 and ln_2's weight and bias, for this micro-batch
 
     void for_each_part(auto&& visit) {
-      for (auto* each : {&norm_1, &norm_2, &qkv, &attended, &log_sum_exp, &middle, &before_gelu, &after_gelu,
-                         &statistics, &norm_gradients}) {
-        visit(*each);
-      }
+      for (auto* each : {&norm_1, &norm_2, &qkv, &attended, &middle, &before_gelu, &after_gelu}) visit(*each);
+      for (auto* each : {&log_sum_exp, &statistics, &norm_gradients}) visit(*each);
     }
   };
 
@@ -175,8 +175,8 @@ class block {
   }
 
   struct room {
-    float* wide;  // of 4 values for each of the stream
-    float* attention;
+    value* wide;  // of 4 values for each of the stream
+    value* attention;
   };
   [[nodiscard]] auto scratch(all_sizes const& n) -> room {
     auto const wide = (4 * n.stream().size() + 15) / 16 * 16;  // so that both begin on a cache line
@@ -190,8 +190,8 @@ class block {
   }
 
   /// The gradient of a branch from that of the residual stream: itself where nothing is dropped, else made in `to`.
-  auto dropped(auto const& context, dropout_site site, float const* gradient, all_sizes const& n, float* to)
-      -> float const* {
+  auto dropped(auto const& context, dropout_site site, value const* gradient, all_sizes const& n, value* to)
+      -> value const* {
     auto const m = mask(context, site);
     if (!m) return gradient;
     on_.dropout_backward(gradient, n.stream().size(), m, to);

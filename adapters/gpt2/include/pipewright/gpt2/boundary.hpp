@@ -23,7 +23,7 @@ struct token_batch {
 template<class Backend>
 struct activations {
   batch_shape batch{};
-  typename Backend::buffer values;
+  typename Backend::values values;
 
   /// Makes room for `s.sequences` x `s.length` tokens of `width` values. Allocates only where it grows.
   void reshape(batch_shape s, int width) {

@@ -19,12 +19,16 @@ class embedding {
   using input = token_batch;
   using input_gradient = nothing;
   using output = activations<Backend>;
-  using weights = parameter_set<Backend>;
-  using gradients = weights;
+  using weights = parameter_set<typename Backend::weight_memory>;
+  using gradients = parameter_set<typename Backend::gradient_memory>;
   struct saved {
-    token_batch tokens;
+    batch_shape batch{};
+    typename Backend::token_ids tokens;
 
-    void for_each_part(auto&& visit) { visit(tokens); }
+    void for_each_part(auto&& visit) {
+      visit(batch);
+      visit(tokens);
+    }
   };
   enum parameter_index { wte, wpe };
 
@@ -39,8 +43,9 @@ class embedding {
   void forward(auto& context, weights const& w, input const& x, output& y, saved& keep) {
     check_tokens(x, configuration_);
     y.reshape(x.batch, configuration_.width);
-    on_.embed(x.ids.data(), w[wte], w[wpe], x.batch, configuration_.width, mask(context), y.values.data());
-    keep.tokens = x;
+    keep.batch = x.batch;
+    on_.place(x.ids, keep.tokens, context.training);
+    on_.embed(keep.tokens, w[wte], w[wpe], x.batch, configuration_.width, mask(context), y.values.data());
   }
 
   void backward(auto& context, weights const& w, saved& keep, output const& dy, input_gradient&, gradients& g) {
@@ -48,8 +53,8 @@ class embedding {
   }
   void backward_input(auto&, weights const&, saved&, output const&, input_gradient&) {}
   void backward_weight(auto& context, weights const&, saved& keep, output const& dy, gradients& g) {
-    on_.embed_backward_weights(keep.tokens.ids.data(), dy.values.data(), keep.tokens.batch, configuration_.width,
-                               mask(context), g[wte], g[wpe]);
+    on_.embed_backward_weights(keep.tokens, dy.values.data(), keep.batch, configuration_.width, mask(context), g[wte],
+                               g[wpe]);
   }
 
  private:

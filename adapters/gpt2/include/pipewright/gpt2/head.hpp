@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <utility>
-#include <vector>
 
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/boundary.hpp>
@@ -25,29 +24,32 @@ enum class token_loss { mean, sum };
 /// same seed. Whether the two stay equal (tied) is the pipeline's to keep.
 template<backend Backend>
 class head {
-  using buffer = typename Backend::buffer;
+  using value = typename Backend::value;
+  using values = typename Backend::values;
+  using numbers = typename Backend::numbers;
 
  public:
   using input = activations<Backend>;
   using target = token_batch;
-  using weights = parameter_set<Backend>;
-  using gradients = weights;
+  using weights = parameter_set<typename Backend::weight_memory>;
+  using gradients = parameter_set<typename Backend::gradient_memory>;
   static constexpr bool keeps_input = true;
 
   enum parameter_index { ln_f_weight, ln_f_bias, lm_head_weight };
 
-  /// Per token: width + vocabulary + 3 values, and 2 width values for the norm's weight gradients.
+  /// Per token: width + vocabulary values and 3 numbers, and 2 width numbers for the norm's weight gradients.
   struct saved {
     batch_shape batch{};
-    float const* x = nullptr;  ///< the input, which stays
-    buffer norm;
-    buffer d_logits;  ///< the gradient of the loss with respect to the logits
-    buffer statistics;
-    buffer losses;
-    buffer norm_gradients;
+    value const* x = nullptr;  ///< the input, which stays
+    values norm;
+    values d_logits;  ///< the gradient of the loss with respect to the logits
+    numbers statistics;
+    numbers losses;
+    numbers norm_gradients;
 
     void for_each_part(auto&& visit) {
-      for (auto* each : {&norm, &d_logits, &statistics, &losses, &norm_gradients}) visit(*each);
+      for (auto* each : {&norm, &d_logits}) visit(*each);
+      for (auto* each : {&statistics, &losses, &norm_gradients}) visit(*each);
     }
   };
 
@@ -62,18 +64,17 @@ class head {
   }
 
   /// Throws error where a target is outside the vocabulary or the targets are not one a token.
-  auto forward(auto&, weights const& w, input const& x, target const& t, saved& keep) -> loss {
+  auto forward(auto& context, weights const& w, input const& x, target const& t, saved& keep) -> loss {
     auto const counted = check_targets(t, x.batch, configuration_);
     project(w, x, keep);
-    auto const scale = over_ == token_loss::sum ? 1.f : 1.f / static_cast<float>(std::max(counted, 1));
-    auto const tokens = x.batch.tokens();
-    on_.classify(keep.d_logits.data(), t.ids.data(), {tokens, configuration_.vocabulary}, scale, keep.losses.data());
-    losses_.resize(static_cast<std::size_t>(tokens));
-    on_.download(keep.losses.data(), losses_.size(), losses_.data());
-    auto total = 0.;
-    for (auto const value : losses_) total += value;
-    if (over_ == token_loss::mean) total /= std::max(counted, 1);
-    return {.value = total, .weight = static_cast<double>(counted)};
+    auto const divisor = over_ == token_loss::sum ? 1 : std::max(counted, 1);
+    on_.place(t.ids, targets_, false);
+    on_.classify(keep.d_logits.data(), targets_, {x.batch.tokens(), configuration_.vocabulary},
+                 1.f / static_cast<float>(divisor), keep.losses.data());
+    auto total = on_.total_loss(keep.losses.data(), t.ids.size(), context.micro_batch);
+    total.value /= divisor;
+    total.weight = counted;
+    return total;
   }
 
   /// The logits of every token, in keep.d_logits: what sampling a text needs.
@@ -124,7 +125,7 @@ class head {
   configuration configuration_;
   token_loss over_;
   Backend on_;
-  std::vector<float> losses_;
+  typename Backend::token_ids targets_;
 };
 
 }  // namespace pipewright::inline v0::gpt2

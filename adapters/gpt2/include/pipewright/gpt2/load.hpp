@@ -108,15 +108,15 @@ inline void check(safetensors::checkpoint const& from, hugging_face_model const&
 
 /// Gives a layer the values that a file has under its tensors' names. Throws error where a tensor is missing or of another
 /// shape.
-template<class Backend>
-void load(tensor_source auto const& from, parameter_set<Backend>& layer) {
+template<class Memory>
+void load(tensor_source auto const& from, parameter_set<Memory>& layer) {
   auto index = 0;
   std::vector<float> values;
   for (auto const& p : layer.parameters()) {
     auto const name = detail::fitting_name_in(from, p);
     values.resize(p.size());
     from.read(name, values);
-    Backend::upload(values.data(), values.size(), layer[index++]);
+    layer.write(index++, values);
   }
 }
 

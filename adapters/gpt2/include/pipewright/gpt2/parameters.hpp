@@ -8,10 +8,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <pipewright/stage/random.hpp>
+#include <pipewright/stage/remote_parameter.hpp>
 #include <pipewright/stage/stage.hpp>
 
 namespace pipewright::inline v0::gpt2 {
@@ -28,14 +30,20 @@ struct parameter {
   [[nodiscard]] auto size() const noexcept -> std::size_t {
     return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
   }
+  /// A number of its own, whatever the cut: what random numbers are keyed by.
+  [[nodiscard]] auto key() const noexcept -> std::uint64_t { return key_of(name); }
+  [[nodiscard]] static auto key_of(std::string_view name) noexcept -> std::uint64_t {
+    auto hash = std::uint64_t{0xcbf29ce484222325};  // FNV-1a
+    for (unsigned char const c : name) hash = (hash ^ c) * 0x100000001b3;
+    return hash;
+  }
   /// Matrices decay, biases and norms do not (nanoGPT's groups).
   [[nodiscard]] auto options() const noexcept -> parameter_options { return {.decay = rows > 1}; }
 };
 
 /// Draws a parameter's first values: normal, a function of seed and name only, so that no cut changes them.
 inline void draw(parameter const& p, std::uint64_t seed, std::span<float> values) {
-  auto hash = std::uint64_t{0xcbf29ce484222325};  // FNV-1a
-  for (unsigned char const c : p.drawn_as.empty() ? p.name : p.drawn_as) hash = (hash ^ c) * 0x100000001b3;
+  auto const hash = parameter::key_of(p.drawn_as.empty() ? p.name : p.drawn_as);
   auto const stream = keyed_random{.seed = seed, .step = static_cast<std::int64_t>(hash)}.at(0);
   for (std::size_t i = 0; i < values.size(); i += 4) {
     auto const bits = stream.four(i / 4);
@@ -49,34 +57,27 @@ inline void draw(parameter const& p, std::uint64_t seed, std::span<float> values
   }
 }
 
-/// The tensors of one layer in one run of memory: its weights, or its gradients. Copies are alike in layout.
-/// A default-constructed one is empty.
-template<class Backend>
+/// The tensors of one layer: its weights, or its gradients, in a backend's weight_memory or gradient_memory. Copies are deep, and
+/// alike in layout. A default-constructed one is empty.
+template<class Memory>
 class parameter_set {
  public:
   parameter_set() = default;
-  explicit parameter_set(std::vector<parameter> parameters) {
-    auto made = std::make_shared<layout>();
-    std::size_t end = 0;
-    for (auto const& p : parameters) {
-      made->offsets.push_back(end);
-      end += (p.size() + 15) / 16 * 16;  // each tensor starts on a cache line
-    }
-    made->parameters = std::move(parameters);
-    layout_ = std::move(made);
-    values_.resize(end);
-  }
+  explicit parameter_set(std::vector<parameter> parameters)
+      : list_{std::make_shared<std::vector<parameter> const>(std::move(parameters))}, memory_(this->parameters()) {}
+  /// Gradients of those weights: zeros.
+  template<class Other>
+  explicit parameter_set(parameter_set<Other> const& weights) : list_{weights.list()}, memory_(parameters()) {}
 
   /// First value of the tensor at `index` of the layer's list.
-  [[nodiscard]] auto operator[](int index) noexcept -> float* { return values_.data() + layout_->offsets[index]; }
-  [[nodiscard]] auto operator[](int index) const noexcept -> float const* {
-    return values_.data() + layout_->offsets[index];
-  }
+  [[nodiscard]] auto operator[](int index) noexcept { return memory_[index]; }
+  [[nodiscard]] auto operator[](int index) const noexcept { return memory_[index]; }
 
   /// The layer's tensors, in order.
   [[nodiscard]] auto parameters() const noexcept -> std::span<parameter const> {
-    return layout_ ? std::span<parameter const>(layout_->parameters) : std::span<parameter const>();
+    return list_ ? std::span<parameter const>(*list_) : std::span<parameter const>();
   }
+  [[nodiscard]] auto list() const noexcept -> std::shared_ptr<std::vector<parameter> const> const& { return list_; }
 
   /// Calls visit(name, values, options) for each tensor, in order.
   template<class Visit>
@@ -88,33 +89,31 @@ class parameter_set {
     each(*this, visit);
   }
 
+  /// Sets a tensor from the host's memory.
+  void write(int index, std::span<float const> values) { memory_.write(index, values); }
   /// Gives every tensor its first values.
   void initialize(std::uint64_t seed) {
     std::vector<float> drawn;
-    for (int i = 0; i < static_cast<int>(parameters().size()); ++i) {
-      auto const& p = layout_->parameters[i];
+    for (int i = 0; auto const& p : parameters()) {
       drawn.resize(p.size());
       draw(p, seed, drawn);
-      Backend::upload(drawn.data(), drawn.size(), (*this)[i]);
+      write(i++, drawn);
     }
   }
 
  private:
-  struct layout {
-    std::vector<parameter> parameters;
-    std::vector<std::size_t> offsets;
-  };
-
   template<class Self, class Visit>
   static void each(Self& self, Visit& visit) {
-    auto const all = self.parameters();
-    for (int i = 0; i < static_cast<int>(all.size()); ++i) {
-      visit(std::string_view(all[i].name), std::span(self[i], all[i].size()), all[i].options());
+    for (int i = 0; auto const& p : self.parameters()) {
+      auto const values = self.memory_.view(i++);
+      if constexpr (remote_parameter<std::remove_const_t<decltype(values)>>)
+        visit_remote(visit, p.name, values, p.options());
+      else visit(std::string_view(p.name), values, p.options());
     }
   }
 
-  std::shared_ptr<layout const> layout_;
-  typename Backend::buffer values_;
+  std::shared_ptr<std::vector<parameter> const> list_;
+  Memory memory_;
 };
 
 }  // namespace pipewright::inline v0::gpt2

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <algorithm>
-#include <cstddef>
-
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/host/attention.hpp>
 #include <pipewright/gpt2/host/buffer.hpp>
@@ -12,19 +9,26 @@
 #include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/gpt2/host/layer_norm.hpp>
 #include <pipewright/gpt2/host/linear.hpp>
+#include <pipewright/gpt2/host/parameter_memory.hpp>
+#include <pipewright/gpt2/host/tokens.hpp>
 
 namespace pipewright::inline v0::gpt2 {
 
 /// GPT-2's operations in fp32 on the calling thread, over CBLAS: the readable reference that other backends are
 /// checked against. Bit-reproducible: every sum has a fixed order, BLAS runs on one thread. No operation allocates.
 struct host_backend {
-  using buffer = host::buffer;
+  using value = float;
+  using values = host::buffer;
+  using numbers = host::buffer;
+  using token_ids = host::token_ids;
+  using weight_memory = host::parameter_memory;
+  using gradient_memory = host::parameter_memory;
 
   host_backend() { host::use_one_blas_thread(); }
 
-  static void upload(float const* from, std::size_t count, float* to) { std::copy_n(from, count, to); }
-  static void download(float const* from, std::size_t count, float* to) { std::copy_n(from, count, to); }
   static constexpr auto& scratch = host::scratch;
+  static constexpr auto& place = host::place;
+  static constexpr auto& total_loss = host::total_loss;
   static constexpr auto& embed = host::embed;
   static constexpr auto& embed_backward_weights = host::embed_backward_weights;
   static constexpr auto& layer_norm = host::layer_norm;

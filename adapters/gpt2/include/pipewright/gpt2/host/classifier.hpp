@@ -7,6 +7,7 @@
 
 #include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/gpt2/host/math.hpp>
+#include <pipewright/gpt2/host/tokens.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 
 namespace pipewright::inline v0::gpt2::host {
@@ -29,10 +30,10 @@ inline void logits_backward_weights(float const* x, float const* d_logits, linea
 /// Softmax cross entropy of every row, and its gradient in place of the logits: losses[row] = -log p(target),
 /// logits := (p - one_hot(target)) * gradient_scale. A row whose target is negative is left out: its loss and
 /// gradient are 0. s is rows x vocabulary.
-inline void classify(float* logits, std::int32_t const* targets, row_shape s, float gradient_scale, float* losses) {
+inline void classify(float* logits, token_ids const& targets, row_shape s, float gradient_scale, float* losses) {
   auto const width = static_cast<std::size_t>(s.width);
   for (int row = 0; row < s.rows; ++row, logits += width) {
-    auto const target = targets[row];
+    auto const target = targets[static_cast<std::size_t>(row)];
     if (target < 0) {
       losses[row] = 0.f;
       std::fill_n(logits, width, 0.f);
