@@ -1,5 +1,6 @@
 # What those who work on pipewright need besides: warnings, header checks, and the other compilers it must suit.
 
+include(cmake/cuda_module.cmake)
 option(PIPEWRIGHT_WERROR "Treat warnings as errors (by default where CI is set)" $ENV{CI})
 
 # Linked PRIVATE by examples and tests, never by the library.
@@ -41,12 +42,13 @@ if(CMAKE_VERIFY_INTERFACE_HEADER_SETS)
 endif()
 
 # pipewright_add_executable(<target> <source>): links the core, and each adapter whose headers the source includes.
-# Where such an adapter is not built here there is no target, and the configuration says so.
+# Where such an adapter is not built here there is no target, and the configuration says so. What a folder's sources have instead of
+# an adapter's dependency stands in PIPEWRIGHT_STAND_INS there: such adapters are not linked, and their headers are not found for it.
 function(pipewright_add_executable target source)
   set(libraries pipewright::core)
-  foreach(adapter IN ITEMS gpt2 safetensors launch libtorch gpt2_libtorch gloo mpi tokenizer)
+  foreach(adapter IN ITEMS gpt2 safetensors launch libtorch gpt2_libtorch gloo mpi cuda gpt2_cuda nccl tokenizer)
     file(STRINGS ${source} includes REGEX "^#include [<\"]pipewright/${adapter}/")
-    if(includes)
+    if(includes AND NOT adapter IN_LIST PIPEWRIGHT_STAND_INS)
       list(APPEND libraries pipewright::${adapter})
       if(NOT TARGET pipewright::${adapter})
         message(WARNING "pipewright: ${target} is left out: it needs the adapter ${adapter}")

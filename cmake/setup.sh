@@ -99,6 +99,30 @@ libtorch() {
   fi
 }
 
+# cuda DIRECTORY: one with what is needed of a CUDA 13 toolkit and NCCL, as pip wheels, where neither it nor a toolkit with NCCL is
+# there: 0.7 GB to load, 1.1 GB there. Nothing of it needs a GPU. Where that fails, it says so, and the CUDA adapters are not built.
+# All of one minor version, since compiler, headers and libraries must fit each other; the first, for the sake of older drivers.
+cuda() {
+  local folder=$1
+  if [ -e "$folder/complete" ] || has_cuda; then return 0; fi
+  echo "Installing a CUDA toolkit into $folder"
+  rm -rf "$folder"
+  if python3 -m venv "$folder" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps nvidia-{cuda-nvcc,nvvm,cuda-crt,cuda-runtime,cuda-cccl,nvtx}'==13.0.*' \
+      'nvidia-cublas==13.1.0.*' 'nvidia-nccl-cu13==2.28.*'; then
+    touch "$folder/complete"
+  else
+    rm -rf "$folder"
+    echo "A CUDA toolkit could not be installed (the error is above), so that the CUDA adapters are not tested" >&2
+  fi
+}
+has_cuda() {
+  local nvcc
+  nvcc=$(PATH=$PATH:/usr/local/cuda/bin && command -v nvcc) || return 1
+  printf '#include <%s>\n' cublasLt.h nccl.h cuda_runtime_api.h nvtx3/nvToolsExt.h | cat - <(echo 'static_assert(CUDART_VERSION >= 13000);') |
+    g++ -x c++ -I"$(dirname "$(dirname "$(readlink -f "$nvcc")")")/include" -fsyntax-only - >/dev/null 2>&1
+}
+
 # pytorch DIRECTORY: one with all of PyTorch, as Python imports it, and Hugging Face's transformers: 5.6 GB. Fails where that does.
 pytorch() {
   local folder=$1

@@ -34,6 +34,13 @@ class event {
     check(code, "cudaEventQuery");
     return true;
   }
+  /// Between two points that have been reached, and both have times.
+  float milliseconds_since(event const& earlier) const {
+    float between = 0;
+    check(cudaEventElapsedTime(&between, earlier.of_, of_), "cudaEventElapsedTime");
+    return between;
+  }
+
   cudaEvent_t get() const noexcept { return of_; }
 
  private:

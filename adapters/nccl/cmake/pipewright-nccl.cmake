@@ -1,0 +1,10 @@
+# What the component needs before its target is imported.
+if(NOT TARGET pipewright::cuda)
+  include(${CMAKE_CURRENT_LIST_DIR}/pipewright-cuda.cmake)
+  if(NOT DEFINED pipewright_component_lacks)
+    include(${CMAKE_CURRENT_LIST_DIR}/pipewright-cuda-targets.cmake)
+  endif()
+endif()
+if(NOT DEFINED pipewright_component_lacks AND NOT TARGET CudaHome::nccl)
+  set(pipewright_component_lacks "NCCL was not found beside the CUDA toolkit: pip install nvidia-nccl-cu13, or install NVIDIA's packages libnccl2 and libnccl-dev")
+endif()
