@@ -1,6 +1,5 @@
 # What those who work on pipewright need besides: warnings, header checks, and the other compilers it must suit.
 
-include(cmake/cuda_module.cmake)
 option(PIPEWRIGHT_WERROR "Treat warnings as errors (by default where CI is set)" $ENV{CI})
 
 # Linked PRIVATE by examples and tests, never by the library.

@@ -14,6 +14,7 @@ need() {
     python3) command -v python3 ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     libboost-dev) includes boost/hana.hpp ;;
+    libboost-context-dev) links boost_context ;;
     doctest-dev) includes doctest/doctest.h ;;
     libcli11-dev) includes CLI/CLI.hpp ;;
     nlohmann-json3-dev) includes nlohmann/json.hpp ;;

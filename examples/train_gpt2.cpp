@@ -23,6 +23,7 @@
 #include <pipewright/gpt2/saved_training.hpp>
 
 #include "tool/answer.hpp"
+#include "train_gpt2/cuda_half.hpp"
 #include "train_gpt2/data.hpp"
 #include "train_gpt2/demo.hpp"
 #include "train_gpt2/launcher.hpp"
@@ -140,15 +141,22 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
       ->check(CLI::IsMember({"never", "except-last", "except_last", "always"}));
   app.add_option("--eval-every", r.evaluate_every, "Steps between looks at the held-out text; 0: at the end only")
       ->check(CLI::Range(0, 10'000'000));
-  app.add_option("--backend", r.backend, "Who computes: host (a BLAS), or libtorch (torch's modules)")
-      ->check(CLI::IsMember({"host", "libtorch"}));
+  app.add_option("--backend", r.backend,
+                 "Who computes: host (a BLAS), libtorch (torch's modules), or cuda (kernels of the library's own)")
+      ->check(CLI::IsMember({"host", "libtorch", "cuda"}));
   app.add_option("--device", r.device,
-                 "Where libtorch computes: cpu, cuda (of several processes each on its own GPU), cuda:1, ...");
+                 "Where libtorch or cuda computes: cpu (libtorch), cuda (of several processes each on its own GPU), "
+                 "cuda:1, ...");
+  app.add_option("--precision", r.precision, "Of cuda's values: bf16, with weights in fp32 beside, or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}));
+  app.add_flag("--deterministic", r.deterministic,
+               "Let cuda choose nothing by timing, so that two runs have the same bits");
   app.add_option(
          "--transport", r.transport,
          "in-process: ranks are threads; mpi, gloo: they are processes. Without it the launcher says so: mpirun -np P "
-         "train_gpt2 means mpi, pipewright-run -n P train_gpt2 or torchrun gloo, none in-process; srun needs it")
-      ->check(CLI::IsMember({"in-process", "mpi", "gloo"}));
+         "train_gpt2 means mpi, pipewright-run -n P train_gpt2 or torchrun gloo, none in-process; srun needs it. With "
+         "--backend cuda: cuda-loopback (all ranks on one GPU), or nccl under a launcher (a GPU each)")
+      ->check(CLI::IsMember({"in-process", "mpi", "gloo", "cuda-loopback", "nccl"}));
   app.add_option("--rank", r.rank, "Which rank this process is, where no launcher says it (gloo)")
       ->check(CLI::Range(0, 63));
   app.add_option("--rendezvous", r.rendezvous,
@@ -209,7 +217,7 @@ trainer::origin origin_of(trainer::request const& r, std::optional<pw::gpt2::sav
 
 void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> saved) {
   trainer::check(r);
-  if (r.transport != "in-process" && r.dry_run)
+  if (r.dry_run && r.transport != "in-process" && r.transport != "cuda-loopback")
     throw pw::error(fmt::format("--dry-run runs nothing, so leave out --transport {}", r.transport));
   static auto const on = trainer::processes_of(r);  // ended after main() has said what went wrong
   bool const talks = !r.quiet && r.json != "-";
@@ -226,8 +234,9 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   auto const data = trainer::load_data(r);
   // Refuses what cannot be planned or held before anything is timed.
   auto p = trainer::plan_training(r, trainer::operations_of(r));
-  trainer::check_memory(p, on->ranks_here(r.ranks));
+  if (r.device == "cpu") trainer::check_memory(p, on->ranks_here(r.ranks));
   auto const* const half = r.backend == "libtorch" ? &trainer::load_libtorch_half("--backend libtorch") : nullptr;
+  auto const* const on_cuda = r.backend == "cuda" ? &trainer::load_cuda_half("--backend cuda") : nullptr;
   // What was measured is shown, and nothing else depends on it: others would compute beside, and in vain. A device's times are
   // not its thread's.
   if (speaks && r.device == "cpu")
@@ -248,8 +257,9 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
     std::fflush(stdout);
     return tells;
   };
-  auto const o =
-      half != nullptr ? half->train(*on, r, p, data, tell, from) : trainer::train(*on, r, p, data, tell, from);
+  auto const o = half != nullptr      ? half->train(*on, r, p, data, tell, from)
+                 : on_cuda != nullptr ? on_cuda->train(*on, r, p, data, tell, from)
+                                      : trainer::train(*on, r, p, data, tell, from);
   if (!speaks) return;
   std::string const prompt = "the ";
   auto const text = r.sample > 0 ? prompt + trainer::writer(r, data.code, o.weights).go_on(prompt, r.sample) : "";
@@ -295,10 +305,15 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (!plan.empty()) trainer::take_plan(app, plan);
+    bool const says_transport = app.count("--transport") > 0;
     if (!demo->parsed()) trainer::take_launcher(app);
     if (!r.resume.empty() && !demo->parsed()) {
       saved.emplace(r.resume);
       trainer::take_settings(app, *saved);
+    }
+    if (r.backend == "cuda") {
+      if (!says_transport) r.transport = r.transport == "in-process" ? "cuda-loopback" : "nccl";
+      if (app.count("--device") == 0) r.device = "cuda";
     }
   } catch (CLI::Success const& e) {
     return app.exit(e);

@@ -7,12 +7,25 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include <pipewright/pipeline/observer.hpp>
+#include <pipewright/trace/timeline.hpp>
 #include <pipewright/transport/transport.hpp>
 
 #include "request.hpp"
 
 namespace trainer {
+
+/// Measures a rank's actions where they run on a device of their own.
+class device_watch {
+ public:
+  virtual ~device_watch() = default;
+  virtual void before(pw::event const& e) = 0;
+  virtual void after(pw::event const& e) = 0;
+  /// What was measured since the last call. Waits for the device.
+  virtual std::vector<pw::timed_action> take() = 0;
+};
 
 /// A transport whose own type is forgotten; costs an indirect call for each of its functions.
 class endpoint {
@@ -35,11 +48,13 @@ class endpoint {
   virtual void abort(std::string_view why) noexcept = 0;
   /// Whether a launcher has asked this process to end.
   virtual bool is_told_to_end() const = 0;
+  /// Where not null, its times are those of the rank's actions, and not the host's.
+  virtual device_watch* watch() const { return nullptr; }
 };
 static_assert(pw::transport<endpoint>);
 
 /// One that passes everything on to another, which outlives it.
-template<pw::transport T> class endpoint_of final : public endpoint {
+template<pw::transport T> class endpoint_of : public endpoint {
  public:
   explicit endpoint_of(T& here, std::atomic<bool> const* told_to_end = nullptr) : here_{here}, told_{told_to_end} {}
 

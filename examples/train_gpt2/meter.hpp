@@ -11,6 +11,8 @@
 #include <pipewright/pipeline/observer.hpp>
 #include <pipewright/trace/recorder.hpp>
 
+#include "endpoint.hpp"
+
 namespace trainer {
 
 namespace pw = pipewright;
@@ -34,47 +36,73 @@ class meter {
   using clock = std::chrono::steady_clock;
 
  public:
-  explicit meter(double pace) : pace_{pace} {}
+  /// `watch`: whose times count, where it is not null; it then knows no pace.
+  explicit meter(double pace, device_watch* watch = nullptr) : pace_{pace}, watch_{watch} {}
 
   void before(pw::event const& e) {
-    if (recording) kept.before(e);
-    if (!active || !is_work(e)) return;
+    if (watch_ != nullptr) return watch_->before(e);
+    if (recording) kept_.before(e);
+    if (!active_ || !is_work(e)) return;
     begun_ = clock::now();
     if (pace_ > 1) processor_ = thread_seconds();
   }
   void after(pw::event const& e) {
-    if (active && is_work(e)) {
+    if (watch_ != nullptr) return watch_->after(e);
+    if (active_ && is_work(e)) {
       if (pace_ > 1)
         std::this_thread::sleep_until(begun_ +
                                       std::chrono::duration_cast<clock::duration>(
                                           std::chrono::duration<double>(pace_ * (thread_seconds() - processor_))));
-      double const begin = seconds(begun_), end = seconds(clock::now());
-      if (now_.empty()) now_.first = begin;
-      now_.last = end;
-      now_.busy += end - begin;
+      count(seconds(begun_), seconds(clock::now()));
     }
-    if (recording) kept.after(e);
+    if (recording) kept_.after(e);
   }
   /// Ends a stretch.
   void cut() {
+    take();
     stretches.push_back(now_);
     now_ = {};
   }
 
-  bool active = true;      ///< false during evaluation
+  /// What was recorded.
+  std::vector<pw::timed_action> actions() const { return watch_ != nullptr ? taken_ : kept_.actions(); }
+  /// Evaluation begins (false) or ends, whose work does not count.
+  void count_work(bool counts) {
+    if (counts == active_) return;
+    take();
+    active_ = counts;
+  }
+
   bool recording = false;  ///< for the trace
-  pw::recorder kept;
   std::vector<stretch> stretches;
 
  private:
   static bool is_work(pw::event const& e) {
     return pw::is_compute(e.instruction.what.what) || e.instruction.what.what == pw::kind::update;
   }
+  void count(double begin, double end) {
+    if (now_.empty()) now_.first = begin;
+    now_.last = end;
+    now_.busy += end - begin;
+  }
+  /// What the device has measured.
+  void take() {
+    if (watch_ == nullptr) return;
+    for (auto const& a : watch_->take()) {
+      if (!active_) continue;
+      count(a.begin, a.end);
+      if (recording) taken_.push_back(a);
+    }
+  }
   static double seconds(clock::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
 
   double pace_, processor_ = 0;
   clock::time_point begun_{};
   stretch now_;
+  bool active_ = true;
+  device_watch* watch_;
+  pw::recorder kept_;
+  std::vector<pw::timed_action> taken_;
 };
 
 /// The idle share of the rank that works most, over the stretches from `from` on: simulate()'s bubble_of_makespan, measured.

@@ -59,8 +59,10 @@ struct request {
   double pace = 1;
   double deadline = 60;  ///< seconds a rank waits for another
   std::string transport = "in-process", backend = "host", device = "cpu";
-  std::optional<int> rank{};  ///< that this process is; else a launcher's environment says it
-  std::string rendezvous{};   ///< host:port, where ranks meet; else a launcher's environment says it
+  std::string precision = "bf16";  ///< of the cuda backend's values
+  bool deterministic = false;      ///< no choice of the cuda backend is made by timing
+  std::optional<int> rank{};       ///< that this process is; else a launcher's environment says it
+  std::string rendezvous{};        ///< host:port, where ranks meet; else a launcher's environment says it
   std::string trace, json;
   bool dry_run = false;
   bool quiet = false;
@@ -69,6 +71,9 @@ struct request {
   int context() const { return length > 0 ? length : pad_to > 0 ? pad_to : model.positions; }
   int sequence_length() const { return pad_to > 0 ? pad_to : context(); }
   bool counts_tokens() const { return loss_on == "real"; }
+  /// Bytes of a value that stages hand to one another and save, and of a weight.
+  int value_bytes() const { return backend == "cuda" && precision == "bf16" ? 2 : 4; }
+  int weight_bytes() const { return value_bytes() == 2 ? 6 : 4; }
   /// Sequences of their own, instead of places in one text.
   bool has_documents() const { return data.ends_with(".json") || data.ends_with(".bin"); }
   int tokens_of_micro_batch() const { return sequences * sequence_length(); }
@@ -198,8 +203,20 @@ inline void check(request const& r) {
   check_micro_batch(r.model, r.sequences, r.sequence_length());
   if (r.model.vocabulary < 256 && r.tokenizer.empty() && !r.data.ends_with(".bin"))
     throw pw::error(fmt::format("a byte-level model needs a vocabulary of at least 256, not {}", r.model.vocabulary));
-  if (r.device != "cpu" && r.backend != "libtorch")
-    throw pw::error(fmt::format("--device {} is for torch's modules; add --backend libtorch", r.device));
+  if (r.device != "cpu" && r.backend == "host")
+    throw pw::error(fmt::format("--device {} is not for the host's BLAS; add --backend cuda or libtorch", r.device));
+  bool const on_gpus = r.transport == "cuda-loopback" || r.transport == "nccl";
+  if (on_gpus && r.backend != "cuda")
+    throw pw::error(fmt::format("--transport {} moves what lies on GPUs; add --backend cuda", r.transport));
+  if (!on_gpus && r.backend == "cuda")
+    throw pw::error(
+        fmt::format("--backend cuda keeps values on GPUs, between which --transport {} does not move them; choose "
+                    "cuda-loopback (all ranks on one GPU) or nccl (a process and a GPU each)",
+                    r.transport));
+  if (r.backend == "cuda" && r.device == "cpu")
+    throw pw::error("--backend cuda computes on no cpu; choose --device cuda, or leave it out");
+  if (r.backend == "cuda" && r.pace > 1)
+    throw pw::error("--pace slows down the host's cores, and --backend cuda computes on a GPU; leave it out");
   check_documents(r);
   check_saving(r);
   check_writable(r.trace);

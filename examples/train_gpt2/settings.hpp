@@ -28,9 +28,10 @@ inline constexpr std::string_view fixed_options[]{"--tied",      "--optimizer", 
                                                   "--sequences", "--length",    "--pad-to", "--order",
                                                   "--loss-on",   "--accumulate"};
 /// Options that stay as they were where nothing else is said.
-inline constexpr std::string_view kept_options[]{
-    "--data",         "--tokenizer", "--steps",          "--learning-rate", "--rate-shape", "--warm-up", "--momentum",
-    "--weight-decay", "--clip",      "--clip-per-stage", "--recompute",     "--schedule",   "--ranks",   "--backend"};
+inline constexpr std::string_view kept_options[]{"--data",       "--tokenizer",      "--steps",     "--learning-rate",
+                                                 "--rate-shape", "--warm-up",        "--momentum",  "--weight-decay",
+                                                 "--clip",       "--clip-per-stage", "--recompute", "--schedule",
+                                                 "--ranks",      "--backend",        "--precision"};
 /// The same, as long as schedule and ranks stay.
 inline constexpr std::string_view cut_options[]{"--chunks", "--group", "--balance"};
 

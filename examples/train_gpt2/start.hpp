@@ -47,22 +47,31 @@ inline pw::launch::place place_of(request const& r) {
   return here;
 }
 
+/// What joins the processes: under nccl what their launcher means, since NCCL moves only what lies on GPUs.
+inline std::string link_of(request const& r) {
+  if (r.transport != "nccl") return r.transport;
+  if (r.rank) return "gloo";
+  auto const from = pw::launch::find_place().from;
+  return from == pw::launch::source::open_mpi || from == pw::launch::source::mpich ? "mpi" : "gloo";
+}
+
 }  // namespace detail
 
 /// Joins them; throws where that cannot be. Whoever says what went wrong does so before their end.
 inline std::unique_ptr<processes const> processes_of(request const& r) {
-  if (r.transport != "gloo" && (r.rank || !r.rendezvous.empty()))
-    throw pw::error("--rank and --rendezvous are for --transport gloo; mpirun says it of its own");
-  if (r.transport == "mpi") {
+  auto const beneath = detail::link_of(r);
+  if (beneath != "gloo" && (r.rank || !r.rendezvous.empty()))
+    throw pw::error("--rank and --rendezvous are for --transport gloo and nccl; mpirun says it of its own");
+  if (beneath == "mpi") {
 #ifdef TRAINER_HAS_MPI
     return std::make_unique<mpi_processes>(r);
 #else
     throw pw::error("this program was built without MPI; install it (Debian: libopenmpi-dev) and build again");
 #endif
   }
-  if (r.transport == "gloo") {
+  if (beneath == "gloo") {
     auto here = detail::place_of(r);
-    return load_libtorch_half("--transport gloo").over_gloo(std::move(here));
+    return load_libtorch_half(("--transport " + r.transport).c_str()).over_gloo(std::move(here));
   }
   return std::make_unique<threads>();
 }

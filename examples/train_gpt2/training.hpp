@@ -98,16 +98,18 @@ inline void with_schedule(request const& r, auto&& run) {
 
 namespace detail {
 
-/// Bytes of what a layer keeps of a micro-batch, boundaries apart: of the host as its `saved` counts them, and as much in
+/// Bytes of what a layer keeps of a micro-batch, boundaries apart: as `saved` counts them, and as much in
 /// torch's graph, which besides holds the attention's probabilities, before and after dropout, where it drops some.
 inline std::size_t saved_bytes(request const& r, int layer) {
   auto const n = [](int v) { return static_cast<std::size_t>(v); };
-  std::size_t const tokens = n(r.tokens_of_micro_batch()), width = n(r.model.width);
-  if (layer == 0) return 4 * tokens + 8;
-  if (layer == r.model.layers + 1) return 4 * (tokens * (width + n(r.model.vocabulary) + 3) + 2 * width);
+  std::size_t const tokens = n(r.tokens_of_micro_batch()), width = n(r.model.width), value = n(r.value_bytes());
+  if (layer == 0)
+    return 4 * (r.backend == "cuda" ? 4 * tokens + 2 : tokens) + 8;  // on a GPU with the rows of each token
+  if (layer == r.model.layers + 1)
+    return value * tokens * (width + n(r.model.vocabulary)) + 4 * (3 * tokens + 2 * width);
   bool const keeps_probabilities = r.backend == "libtorch" && r.model.attention_dropout > 0;
   std::size_t const probabilities = keeps_probabilities ? 2 * n(r.model.heads) * n(r.sequence_length()) : 0;
-  return 4 * (tokens * (15 * width + n(r.model.heads) + 4 + probabilities) + 4 * width);
+  return value * tokens * 15 * width + 4 * (tokens * (n(r.model.heads) + 4 + probabilities) + 4 * width);
 }
 
 inline std::vector<int> steady_versions(pw::plan_view const& plan, auto policy, pw::needs wants) {
@@ -129,7 +131,8 @@ inline void count_bytes(request const& r, prospect& p) {
   auto const ranks = static_cast<std::size_t>(plan.facts.ranks);
   for (auto* each : {&p.activation_bytes, &p.weight_bytes, &p.sent_bytes, &p.parameters}) each->assign(ranks, 0);
   auto const n = [](int v) { return static_cast<std::size_t>(v); };
-  std::size_t const boundary = 4 * n(r.tokens_of_micro_batch()) * n(r.model.width) + sizeof(gpt2::batch_shape);
+  std::size_t const boundary =
+      n(r.value_bytes()) * n(r.tokens_of_micro_batch()) * n(r.model.width) + sizeof(gpt2::batch_shape);
   std::size_t const tokens = 4 * n(r.tokens_of_micro_batch()) + sizeof(gpt2::batch_shape);
   int layer = 0;
   for (int s = 0, last = plan.stages() - 1; s <= last; ++s) {
@@ -143,7 +146,7 @@ inline void count_bytes(request const& r, prospect& p) {
     }
     bool const again = plan.wants.recompute != pw::recompute_mode::never;
     p.parameters[rank] += parameters;
-    p.weight_bytes[rank] += 4 * parameters * n(plan.weight_buffers[rank]);
+    p.weight_bytes[rank] += n(r.weight_bytes()) * parameters * n(plan.weight_buffers[rank]);
     p.activation_bytes[rank] +=
         saved * n(std::max(again ? depth.last_saved : depth.saved, 1) + (again ? depth.recomputed : 0)) +
         ((s == 0 ? tokens : boundary) + (s == last ? tokens : 0)) * n(depth.input);  // the targets of the loss too
@@ -254,7 +257,7 @@ template<class Set> class training {
     for (auto const& words : alike_) here.agree(words);
     share result;
     int const updates_per_step = plan().update_interval() == 1 ? r_.micro_batches : 1;
-    meter seen(r_.pace);
+    meter seen(r_.pace, here.watch());
     auto pipeline = pw::pipeline(plan(), set_, here, optimizer_of(r_, updates_per_step), options_of(r_), seen);
     if (from_.file) load(pipeline);
     batch_source batches(r_, data_);
@@ -324,10 +327,10 @@ template<class Set> class training {
   }
 
   std::optional<double> judge(auto& pipeline, meter& seen) {
-    seen.active = false;
+    seen.count_work(false);
     bool const recording = std::exchange(seen.recording, false);
     auto const judged = pipeline.evaluate(data_.held_out(r_));
-    seen.active = true;
+    seen.count_work(true);
     seen.recording = recording;
     return judged.has_loss ? std::optional(judged.loss) : std::nullopt;
   }
@@ -349,7 +352,7 @@ template<class Set> class training {
     result.activation_bytes = bytes.in_flight();
     result.weight_bytes = bytes.weights;
     result.sent_bytes = sent / static_cast<std::size_t>(r_.steps - from_.steps());
-    result.actions = seen.kept.actions();
+    result.actions = seen.actions();
     result.stretches = std::move(seen.stretches);
     if (r_.sample == 0) return;
     pipeline.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {

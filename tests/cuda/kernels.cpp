@@ -20,6 +20,7 @@
 #include <pipewright/gpt2_cuda/embedding.cuh>
 #include <pipewright/gpt2_cuda/layer_norm.cuh>
 #include <pipewright/gpt2_cuda/optimizer.cuh>
+#include <pipewright/gpt2_cuda/sums.cuh>
 
 namespace {
 
@@ -231,17 +232,17 @@ FOR_BOTH_TYPES("embedding") {
       numbers out(rows * columns), dt(table.host.size()), dp(positions.host.size());
       both<float> const before_t(dt.size()), before_p(dp.size());
       dt = before_t.host, dp = before_p.host;
-      host::embed(tokens.data(), table.host.data(), positions.host.data(), batch, width, mask, out.data());
-      host::embed_backward_weights(tokens.data(), gradient.host.data(), batch, width, mask, dt.data(), dp.data());
+      host::embed(tokens, table.host.data(), positions.host.data(), batch, width, mask, out.data());
+      host::embed_backward_weights(tokens, gradient.host.data(), batch, width, mask, dt.data(), dp.data());
       cuda::rows_by_token const sorted(tokens);
+      auto const distinct = static_cast<std::int32_t>(sorted.tokens.size());
       auto const [got, got_t, got_p] = in_every_order([&] {
         auto to = poisoned<T>(out.size());
         auto gt = before_t.device, gp = before_p.device;
         cuda::embed(nullptr, tokens.data(), table.device.data(), positions.device.data(), batch, width, mask,
                     to.data());
         cuda::embed_backward_weights(nullptr, sorted.rows.data(), sorted.begins.data(), sorted.tokens.data(),
-                                     static_cast<int>(sorted.tokens.size()), gradient.device.data(), batch, width, mask,
-                                     gt.data(), gp.data());
+                                     &distinct, gradient.device.data(), batch, width, mask, gt.data(), gp.data());
         return std::tuple(to, gt, gp);
       });
       CHECK(difference(got, out) < near<T>);
@@ -259,7 +260,7 @@ FOR_BOTH_TYPES("the classifier") {
     for (std::size_t i = 0; i < rows; ++i)
       targets.push_back(i == 1 ? -100 : static_cast<std::int32_t>(engine() % static_cast<unsigned>(s.width)));
     numbers expected = x.host, losses(rows);
-    host::classify(expected.data(), targets.data(), s, 0.25f, losses.data());
+    host::classify(expected.data(), targets, s, 0.25f, losses.data());
     auto const [got, got_losses] = in_every_order([&] {
       auto to = x.device;
       auto l = poisoned<float>(rows);
@@ -301,11 +302,16 @@ FOR_BOTH_TYPES("attention and its backward") {
       host::attention_backward(qkv.host.data(), as_rounded.data(), level.data(), gradient.host.data(), s, mask,
                                scratch.data(), d_qkv.data());
       auto const [got_d] = in_every_order([&] {
-        auto to = poisoned<T>(d_qkv.size());
-        cuda::attention_backward(nullptr, qkv.device.data(), got.data(), got_level.data(), gradient.device.data(), s,
-                                 mask, to.data());
+        auto to = qkv.device;  // in place
+        auto room = poisoned<T>(cuda::attention_scratch(s));
+        cuda::attention_backward(nullptr, to.data(), got.data(), got_level.data(), gradient.device.data(), s, mask,
+                                 room.data(), to.data());
         return std::tuple(to);
       });
+      auto apart = poisoned<T>(d_qkv.size()), room = poisoned<T>(cuda::attention_scratch(s));
+      cuda::attention_backward(nullptr, qkv.device.data(), got.data(), got_level.data(), gradient.device.data(), s,
+                               mask, room.data(), apart.data());
+      CHECK(std::memcmp(apart.data(), got_d.data(), apart.size() * sizeof(T)) == 0);
       if (s.length > 1) CHECK(difference(got_d, d_qkv) < near<T>);
     }
 }
@@ -342,19 +348,18 @@ TEST_CASE("a frozen weight stays, and its moments") {
 
 TEST_CASE("stochastic rounding keeps the mean and what bf16 can say") {
   std::size_t const n = 200'000;
-  auto const random = pipewright::keyed_random{.seed = 9}.at(1);
   numbers const between(n, 1.f + 0.3f / 128), exact(n, -1.5f), odd{std::numeric_limits<float>::infinity(), -0.f, 3.f};
   auto to = poisoned<cuda::bf16>(n);
-  cuda::round_stochastically(nullptr, between.data(), n, random, to.data());
+  cuda::round_stochastically(nullptr, between.data(), n, 9, to.data());
   double sum = 0;
   for (auto const v : to) {
     CHECK_UNARY(cuda::wide(v) == 1.f || cuda::wide(v) == 1.f + 1.f / 128);
     sum += cuda::wide(v) - 1.;
   }
   CHECK(sum / static_cast<double>(n) * 128 == doctest::Approx(0.3).epsilon(0.02));
-  cuda::round_stochastically(nullptr, exact.data(), n, random, to.data());
+  cuda::round_stochastically(nullptr, exact.data(), n, 9, to.data());
   CHECK(std::ranges::all_of(to, [](auto v) { return cuda::wide(v) == -1.5f; }));
-  cuda::round_stochastically(nullptr, odd.data(), 3, random, to.data());
+  cuda::round_stochastically(nullptr, odd.data(), 3, 9, to.data());
   CHECK(cuda::wide(to[0]) == odd[0]);
   CHECK(cuda::wide(to[1]) == 0.f);
   CHECK(cuda::wide(to[2]) == 3.f);
@@ -365,11 +370,11 @@ FOR_BOTH_TYPES("sums of squares") {
     both<T> x(n);
     double expected = 0, got = -1;
     for (double const v : x.host) expected += v * v;
-    auto scratch = poisoned<float>(cuda::blocks_of_squares);
-    cuda::sum_of_squares(nullptr, x.device.data(), n, scratch.data(), &got);
+    auto scratch = poisoned<float>(cuda::most_shares);
+    cuda::sum<true>(nullptr, x.device.data(), n, scratch.data(), &got);
     CHECK(got == doctest::Approx(expected).epsilon(1e-6));
     x.device.back() = rounded<T>(std::numeric_limits<float>::infinity());
-    cuda::sum_of_squares(nullptr, x.device.data(), n, scratch.data(), &got);
+    cuda::sum<true>(nullptr, x.device.data(), n, scratch.data(), &got);
     CHECK_FALSE(std::isfinite(got));
   }
 }

@@ -100,7 +100,7 @@ class cell_base {
     pipeline_bytes b{.activations = saved_bytes()};
     for (parameter_record const& p : parameters) {
       std::size_t const one = p.size * p.on->element_bytes;
-      b.weights += one * p.versions.size();
+      b.weights += p.version_bytes * p.versions.size();
       b.gradients += one * p.gradients.size();
       b.optimizer += one * p.states.size();
     }

@@ -20,7 +20,8 @@ namespace pipewright::inline v0::detail {
 struct parameter_record {
   std::string name;
   parameter_options options;
-  std::size_t size = 0;  ///< elements
+  std::size_t size = 0;           ///< elements
+  std::size_t version_bytes = 0;  ///< of one version
   parameter_operations const* on = nullptr;
   std::vector<void*> versions;
   std::vector<void*> gradients;
@@ -67,6 +68,8 @@ std::vector<parameter_record> parameters_of(std::vector<Weights>& versions, std:
         made.options = options;
         made.size = values.size();
         made.on = operations_of<Optimizer>(values);
+        if constexpr (requires { values.bytes(); }) made.version_bytes = values.bytes();
+        else made.version_bytes = made.size * made.on->element_bytes;
         for (std::size_t s = 0; s != Optimizer::states; ++s)
           made.states.push_back(made.kept.emplace_back(made.on->zeros(address_of(values), made.size)).get());
       }

@@ -15,8 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include <boost/context/fiber.hpp>
+#include <boost/context/fixedsize_stack.hpp>
 #include <cuda_runtime_api.h>
-#include <ucontext.h>
 
 #define __global__
 #define __device__
@@ -48,30 +49,35 @@ alignas(128) inline std::byte shared[232'448];  // what a block may have on sm_9
 
 enum class barrier { none, of_warp, of_block };
 
-/// A block's threads, each with a stack of its own.
+/// A block's threads, each with a stack of its own, which it keeps from kernel to kernel.
 class block {
   struct fiber {
-    ucontext_t at;
-    std::unique_ptr<std::byte[]> stack = std::make_unique<std::byte[]>(stack_bytes);
-    bool has_ended = false;
+    boost::context::fiber own, scheduler;  // where it goes on, and where who runs it does
+    bool has_ended = true;
     barrier waits_at = barrier::none;
   };
   static constexpr std::size_t stack_bytes = 64 << 10;
 
  public:
   void run(unsigned threads, std::function<void()> const& kernel) {
-    while (fibers_.size() < threads) fibers_.push_back(std::make_unique<fiber>());
+    while (fibers_.size() < threads) {
+      fiber& made = *fibers_.emplace_back(std::make_unique<fiber>());
+      made.own = boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(stack_bytes),
+                                       [this, &made](boost::context::fiber&& from) {
+                                         made.scheduler = std::move(from);
+                                         for (;;) {
+                                           (*kernel_)();
+                                           made.has_ended = true;
+                                           made.scheduler = std::move(made.scheduler).resume();
+                                         }
+                                         return std::move(made.scheduler);
+                                       });
+    }
     kernel_ = &kernel;
     threads_ = threads;
     for (unsigned i = 0; i < threads; ++i) {
-      fiber& f = *fibers_[i];
-      f.has_ended = false;
-      f.waits_at = barrier::none;
-      getcontext(&f.at);
-      f.at.uc_stack.ss_sp = f.stack.get();
-      f.at.uc_stack.ss_size = stack_bytes;
-      f.at.uc_link = &scheduler_;
-      makecontext(&f.at, [] { current().body(); }, 0);
+      fibers_[i]->has_ended = false;
+      fibers_[i]->waits_at = barrier::none;
     }
     unsigned const together = threads_run == order::warp_by_warp && threads > 32 ? 32 : threads;
     do
@@ -83,7 +89,7 @@ class block {
   void wait(barrier at) {
     fiber& f = *fibers_[running_];
     f.waits_at = at;
-    swapcontext(&f.at, &scheduler_);
+    f.scheduler = std::move(f.scheduler).resume();
   }
   unsigned running() const { return running_; }
   std::uint64_t& given_by(unsigned thread) { return given_[thread]; }
@@ -95,10 +101,6 @@ class block {
 
  private:
   static bool is_ready(fiber const& f) { return !f.has_ended && f.waits_at == barrier::none; }
-  void body() {
-    (*kernel_)();
-    fibers_[running_]->has_ended = true;
-  }
   unsigned place(unsigned step) const {
     switch (threads_run) {
       case order::descending: return threads_ - 1 - step;
@@ -111,7 +113,7 @@ class block {
     if (!is_ready(*fibers_[i])) return;
     running_ = i;
     threadIdx = {i, 0, 0};
-    swapcontext(&scheduler_, &fibers_[i]->at);
+    fibers_[i]->own = std::move(fibers_[i]->own).resume();
   }
   /// Whether all of these that have not ended have come to that barrier; they may go on then.
   bool release(unsigned from, unsigned to, barrier at) {
@@ -138,7 +140,6 @@ class block {
 
   std::vector<std::unique_ptr<fiber>> fibers_;
   std::function<void()> const* kernel_ = nullptr;
-  ucontext_t scheduler_;
   unsigned threads_ = 0, running_ = 0;
   std::uint64_t given_[1024];
 };

@@ -3,18 +3,22 @@
 // Enough of CUDA's runtime to run programs of it without a device: memory is the host's, poisoned when it is new. A stream does
 // nothing before it must: what was queued runs when a host waits for it, or another stream that waits for an event of it does.
 // So an order that nobody asked for does not come about, and what an asynchronous copy reads too late it reads wrong. The default
-// stream has done its work when the call returns.
+// stream has done its work when the call returns. Work may wait for what another thread has yet to queue, or for ever, where
+// streams wait for each other in a circle: then nothing of it is done, and who looks is told so each time.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <string>
+#include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -56,7 +60,7 @@ inline char const* cudaGetErrorString(cudaError_t code) {
 namespace cuda_on_host {
 
 struct stream;
-using work = std::function<void()>;
+using work = std::function<bool()>;  // says whether it is done; else it is asked again
 struct graph {
   std::vector<work> works;
 };
@@ -65,6 +69,7 @@ struct stream {
   std::deque<work> queue;
   std::uint64_t queued = 0, done = 0;
   std::shared_ptr<graph> captures;
+  bool is_running = false;
 };
 struct event {
   stream* on = nullptr;
@@ -80,7 +85,7 @@ inline std::size_t total_bytes = std::size_t{1} << 34, held_bytes = 0;
 inline std::map<void*, std::size_t> held;                          // of the device
 inline std::size_t allocations = 0, waits = 0;                     // so far: of the device, and of the host for it
 inline std::map<std::string, std::pair<int, cudaError_t>> faults;  // calls until one fails, and how
-inline cudaError_t last_error = cudaSuccess;
+inline thread_local cudaError_t last_error = cudaSuccess;
 
 /// From now on the n-th call (from 0) of this function fails.
 inline void fail(std::string call, int n, cudaError_t how) { faults[std::move(call)] = {n, how}; }
@@ -93,22 +98,35 @@ inline cudaError_t fault_of(char const* call) {
   return last_error = code;
 }
 
-inline void run(stream& s, std::uint64_t to) {
-  while (s.done < to) {
-    work next = std::move(s.queue.front());
+/// Does what can be done of the first `to` works, and says whether all are.
+inline bool run(stream& s, std::uint64_t to) {
+  if (s.is_running) return s.done >= to;  // where not, it waits for itself
+  s.is_running = true;
+  while (s.done < to && s.queue.front()()) {
     s.queue.pop_front();
-    next();
     ++s.done;
   }
+  s.is_running = false;
+  return s.done >= to;
 }
 inline void run_all() {
   for (auto const& each : streams) run(*each, each->queued);
 }
-inline void enqueue(stream* on, work what) {
+/// The host waits; other threads go on.
+inline void wait_for(stream& s, std::uint64_t to) {
+  for (;; std::this_thread::yield()) {
+    std::lock_guard lock(mutex);
+    if (run(s, to)) return;
+  }
+}
+inline void enqueue(stream* on, auto what) {
+  work made;
+  if constexpr (std::is_void_v<decltype(what())>) made = [what = std::move(what)] { return what(), true; };
+  else made = std::move(what);
   std::lock_guard lock(mutex);
-  if (on == nullptr) return what();
-  if (on->captures) return on->captures->works.push_back(std::move(what));
-  on->queue.push_back(std::move(what));
+  if (on == nullptr) return static_cast<void>(made());
+  if (on->captures) return on->captures->works.push_back(std::move(made));
+  on->queue.push_back(std::move(made));
   ++on->queued;
 }
 
@@ -195,6 +213,23 @@ inline cudaError_t cudaFreeHost(void* at) {
   std::free(at);
   return cudaSuccess;
 }
+enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+  void *devicePointer, *hostPointer;
+};
+inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* of, void const* at) {
+  PIPEWRIGHT_ON_HOST(cudaPointerGetAttributes);
+  auto const after = cuda_on_host::held.upper_bound(const_cast<void*>(at));
+  auto const* const byte = static_cast<std::byte const*>(at);
+  bool const is_held = after != cuda_on_host::held.begin() &&
+                       byte < static_cast<std::byte const*>(std::prev(after)->first) + std::prev(after)->second;
+  auto* const there = const_cast<void*>(at);
+  if (is_held) *of = {cudaMemoryTypeDevice, 0, there, nullptr};
+  else *of = {cudaMemoryTypeUnregistered, -1, nullptr, there};  // pinned memory, too, which nobody asks about
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = cuda_on_host::total_bytes;
   *free = cuda_on_host::total_bytes - cuda_on_host::held_bytes;
@@ -227,11 +262,13 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* made, unsigned) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t on) {
-  PIPEWRIGHT_ON_HOST(cudaStreamSynchronize);
-  if (on == nullptr) return cudaSuccess;
-  if (on->captures) return cudaErrorStreamCaptureUnsupported;
-  ++cuda_on_host::waits;
-  cuda_on_host::run(*on, on->queued);
+  {
+    PIPEWRIGHT_ON_HOST(cudaStreamSynchronize);
+    if (on == nullptr) return cudaSuccess;
+    if (on->captures) return cudaErrorStreamCaptureUnsupported;
+    ++cuda_on_host::waits;
+  }
+  cuda_on_host::wait_for(*on, on->queued);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t on) {
@@ -266,7 +303,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned
   PIPEWRIGHT_ON_HOST(cudaStreamWaitEvent);
   if (of->on == nullptr || on == nullptr) return cudaSuccess;
   if (of->captured_in) on->captures = of->captured_in;  // joins the capture; works are kept in the order of the calls
-  else cuda_on_host::enqueue(on, [from = of->on, mark = of->mark] { cuda_on_host::run(*from, mark); });
+  else cuda_on_host::enqueue(on, [from = of->on, mark = of->mark] { return cuda_on_host::run(*from, mark); });
   return cudaSuccess;
 }
 /// The first answer is always no.
@@ -278,11 +315,13 @@ inline cudaError_t cudaEventQuery(cudaEvent_t of) {
   return cudaErrorNotReady;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t of) {
-  PIPEWRIGHT_ON_HOST(cudaEventSynchronize);
-  if (of->on == nullptr) return cudaSuccess;
-  if (of->captured_in) return cudaErrorStreamCaptureUnsupported;
-  if (of->on->done < of->mark) ++cuda_on_host::waits;
-  cuda_on_host::run(*of->on, of->mark);
+  {
+    PIPEWRIGHT_ON_HOST(cudaEventSynchronize);
+    if (of->on == nullptr) return cudaSuccess;
+    if (of->captured_in) return cudaErrorStreamCaptureUnsupported;
+    if (of->on->done < of->mark) ++cuda_on_host::waits;
+  }
+  cuda_on_host::wait_for(*of->on, of->mark);
   return cudaSuccess;
 }
 inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {

@@ -7,3 +7,4 @@
 #include <pipewright/cuda/event.hpp>
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/memory.hpp>
+#include <pipewright/cuda/recorder.hpp>

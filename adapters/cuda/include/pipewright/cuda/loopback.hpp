@@ -49,11 +49,11 @@ inline message_type const* type_of_hand_over(message_type const* of) {
 
 /// A rank's end of everything, where all ranks are streams of one device. Values are swapped between slots as `in_process` swaps
 /// them, as soon as both hosts have come to it; what then is done on them waits, on the device, for the other rank's stream. The host
-/// waits for no kernel. A steady state allocates nothing.
-class endpoint {
+/// waits for no kernel. A steady state allocates nothing. `Threads` is in_process::endpoint, or one that passes all on to it.
+template<transport Threads> class endpoint {
  public:
   /// Both outlive it. Stages of this rank work in `where`.
-  endpoint(in_process::endpoint& here, context& where) : here_{here}, where_{where} {}
+  endpoint(Threads& here, context& where) : here_{here}, where_{where} {}
   endpoint(endpoint const&) = delete;
   endpoint& operator=(endpoint const&) = delete;
   /// What is under way is left to the rank that may still come to it: it is lost with a training that failed, and only then.
@@ -120,11 +120,11 @@ class endpoint {
     c.first += gone;
   }
 
-  in_process::endpoint& here_;
+  Threads& here_;
   context& where_;
   std::vector<channel> channels_;
 };
-static_assert(transport<endpoint>);
+static_assert(transport<endpoint<in_process::endpoint>>);
 
 /// Runs f(endpoint&) on one thread for each rank of a plan (or as many ranks as a number says), all on one device; as
 /// in_process::run does. Each thread has a context of its own, in which f makes its pipeline.
@@ -134,7 +134,7 @@ template<class PlanOrRanks, class F> void run(PlanOrRanks const& of, F&& f, int 
       of,
       [&](in_process::endpoint& thread) {
         context where(device, thread.rank());
-        endpoint here(thread, where);
+        endpoint<in_process::endpoint> here(thread, where);
         f(here);
         where.wait();  // what went wrong on the device is this rank's fault
       },

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <filesystem>
 #include <map>
@@ -28,19 +29,45 @@ namespace pipewright::inline v0::gpt2 {
 
 namespace detail {
 
+/// The two files of one layer. Holds copies: what a pipeline shows of weights on a device is there only while it is shown.
+class layer_files {
+ public:
+  layer_files(int layer, std::int64_t updates) : layer_{layer}, updates_{updates} {}
+  [[nodiscard]] auto layer() const noexcept -> int { return layer_; }
+
+  void add_weights(std::string name, parameter const& p, std::span<float const> values) {
+    weights_.emplace_back(std::move(name), shape_of(p), copy_of(values));
+  }
+  void add_state(std::string name, parameter const& p, std::span<float const> values) {
+    states_.emplace_back(std::move(name), shape_of(p), copy_of(values));
+  }
+  /// `layers`: of the model.
+  void write(std::filesystem::path const& folder, int layers) {
+    safetensors::write(folder / safetensors::shard_name(layer_, layers), std::move(weights_));
+    safetensors::write(folder / optimizer_file_name(layer_, layers), std::move(states_),
+                       {{"updates", std::to_string(updates_)}});
+  }
+
+ private:
+  auto copy_of(std::span<float const> values) -> std::span<float const> {
+    return copies_.emplace_back(values.begin(), values.end());
+  }
+
+  int layer_;
+  std::int64_t updates_;
+  std::vector<safetensors::tensor_view> weights_, states_;
+  std::deque<std::vector<float>> copies_;
+};
+
 /// Writes the layers that a rank's pipeline has: two files each. Returns how many arrays its optimizer keeps.
 auto write_layers(std::filesystem::path const& folder, hugging_face_model const& model, auto& pipeline) -> std::size_t {
-  struct layer_files {
-    std::vector<safetensors::tensor_view> weights, states;
-    std::int64_t updates = 0;
-  };
   std::map<std::string, std::pair<int, parameter>, std::less<>> place;
   auto number = 0;
   for (auto& layer : tensors_by_layer(model.sizes)) {
     ++number;
     for (auto& p : layer) place.emplace(p.name, std::pair(number, p));
   }
-  std::map<int, layer_files> layers;
+  std::optional<layer_files> files;  // a layer's tensors come one after another
   std::size_t kept = 0;
   pipeline.for_each_state([&](int stage, std::string_view name, std::span<float> values, parameter_options,
                               auto const& states) {
@@ -48,19 +75,14 @@ auto write_layers(std::filesystem::path const& folder, hugging_face_model const&
     if (found == place.end() || found->second.second.size() != values.size())
       throw error("GPT-2: " + std::string(name) + " is not the parameter of a GPT-2 of these sizes; save with its own");
     auto const& [layer, p] = found->second;
-    auto& files = layers[layer];
+    if (files && files->layer() != layer) files->write(folder, number);
+    if (!files || files->layer() != layer) files.emplace(layer, pipeline.updates(stage));
     auto const theirs = hugging_face_name(name);
-    if (!(model.tied && name == "lm_head.weight")) files.weights.emplace_back(theirs, shape_of(p), values);
-    for (std::size_t i = 0; i < states.size(); ++i)
-      files.states.emplace_back(state_name(theirs, i), shape_of(p), states[i]);
-    files.updates = pipeline.updates(stage);
+    if (!(model.tied && name == "lm_head.weight")) files->add_weights(theirs, p, values);
+    for (std::size_t i = 0; i < states.size(); ++i) files->add_state(state_name(theirs, i), p, states[i]);
     kept = states.size();
   });
-  for (auto& [layer, files] : layers) {
-    safetensors::write(folder / safetensors::shard_name(layer, number), std::move(files.weights));
-    safetensors::write(folder / optimizer_file_name(layer, number), std::move(files.states),
-                       {{"updates", std::to_string(files.updates)}});
-  }
+  if (files) files->write(folder, number);
   return kept;
 }
 

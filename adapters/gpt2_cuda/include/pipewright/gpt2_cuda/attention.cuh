@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 
 #include <pipewright/gpt2/shapes.hpp>
+#include <pipewright/gpt2_cuda/attention_head.cuh>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/flash_attention.cuh>
+#include <pipewright/gpt2_cuda/flash_attention_backward.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
 
@@ -19,8 +25,8 @@ struct tile_thread {
   int tx = static_cast<int>(threadIdx.x) % half, ty = static_cast<int>(threadIdx.x) / half;
 };
 
-/// 32 rows of a head, in fp32, zeros beyond the sequence and the head's size. D + 1 apart, so that a column's numbers lie in
-/// different banks.
+/// 32 rows of a head, in fp32, zeros beyond the sequence and the head's size. D + 1 apart, so that a column's numbers
+/// lie in different banks.
 template<int D> struct rows_of_head {
   float (*numbers)[D + 1];
 
@@ -36,37 +42,6 @@ template<int D> struct rows_of_head {
   __device__ float const* operator[](int row) const { return numbers[row]; }
 };
 using scores = float (*)[tile + 1];
-
-/// Where the parts of one head of one sequence begin: its blocks are a column of the grid.
-struct head_at {
-  attention_shape s;
-  int sequence, head, size;
-  std::size_t stride, first_row;
-
-  __device__ explicit head_at(attention_shape of)
-      : s{of},
-        sequence{static_cast<int>(blockIdx.y) / of.heads},
-        head{static_cast<int>(blockIdx.y) % of.heads},
-        size{of.width / of.heads},
-        stride{3 * static_cast<std::size_t>(of.width)},
-        first_row{static_cast<std::size_t>(sequence) * static_cast<std::size_t>(of.length)} {}
-  /// `which`: 0 queries, 1 keys, 2 values.
-  template<class U> __device__ U* in_qkv(U* qkv, int which) const {
-    return qkv + first_row * stride + static_cast<std::size_t>(which * s.width + head * size);
-  }
-  template<class U> __device__ U* in_rows(U* rows) const {
-    return rows + first_row * static_cast<std::size_t>(s.width) + static_cast<std::size_t>(head * size);
-  }
-  /// The first of a row's numbers among those that heads have for each query, and among all scores.
-  __device__ std::size_t query(int row) const {
-    return static_cast<std::size_t>(blockIdx.y) * static_cast<std::size_t>(s.length) + static_cast<std::size_t>(row);
-  }
-  __device__ float factor(dropout const& mask, int query_row, int key_row) const {
-    return drop_factors<1>(
-        mask, query(query_row) * static_cast<std::size_t>(s.length) + static_cast<std::size_t>(key_row))[0];
-  }
-  __device__ bool sees(int query_row, int key_row) const { return key_row <= query_row && query_row < s.length; }
-};
 
 /// A thread's numbers of 32 rows of a head, to where the head's first row begins.
 template<int N, number T>
@@ -153,8 +128,9 @@ template<int D> struct backward_tiles {
         d{p + tile} {}
 };
 
-/// What both halves of the backward make of a tile of queries and a tile of keys: the probabilities, dropped out, and the
-/// gradients of the scores. `level`, `slope`: of this thread's rows, their log-sum-exp and the sum of gradient times output.
+/// What both halves of the backward make of a tile of queries and a tile of keys: the probabilities, dropped out, and
+/// the gradients of the scores. `level`, `slope`: of this thread's rows, their log-sum-exp and the sum of gradient
+/// times output.
 template<int D>
 __device__ void score_gradients(head_at const& here, tile_thread const& t, backward_tiles<D> const& at, int queries,
                                 int keys, float scale, dropout const& mask, float const (&level)[2],
@@ -187,7 +163,8 @@ __device__ void read_rows(head_at const& here, tile_thread const& t, rows_of_hea
   }
 }
 
-/// A block 32 keys of a head: the gradients of keys and values, from all queries that see them.
+/// A block 32 keys of a head: the gradients of keys and values, from all queries that see them, in `to`, which may be
+/// qkv: no block reads another's keys and values.
 template<int D, number T>
 __global__ void attention_backward_keys(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
                                         attention_shape s, dropout mask, float scale, T* to) {
@@ -218,11 +195,12 @@ __global__ void attention_backward_keys(T const* qkv, T const* out, float const*
   write_rows(here, t, dv, first, here.in_qkv(to, 2), here.stride);
 }
 
-/// A block 32 queries of a head: their gradients, from all keys that they see. Apart from the keys', so that no two blocks add
-/// to one number.
+/// A block 32 queries of a head: their gradients, from all keys that they see. Apart from the keys', so that no two
+/// blocks add to one number.
 template<int D, number T>
 __global__ void attention_backward_queries(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
-                                           attention_shape s, dropout mask, float scale, T* to) {
+                                           attention_shape s, dropout mask, float scale, T* to,
+                                           std::size_t stride_of_to) {
   tile_thread const t;
   head_at const here(s);
   backward_tiles<D> const at;
@@ -243,10 +221,11 @@ __global__ void attention_backward_queries(T const* qkv, T const* out, float con
       for (int j = 0; j < tile; ++j)
         for (int c = 0; c < D / half; ++c) dq[a][c] += at.d[t.ty + half * a][j] * at.k[j][t.tx + half * c];
   }
-  write_rows(here, t, dq, first, here.in_qkv(to, 0), here.stride);
+  write_rows(here, t, dq, first, here.in_rows(to, stride_of_to), stride_of_to);
 }
 
-/// Calls use(std::integral_constant<int, D>), D the least of 16, 32, 64 and 128 that has room for a head. Throws error where none has.
+/// Calls use(std::integral_constant<int, D>), D the least of 16, 32, 64 and 128 that has room for a head. Throws error
+/// where none has.
 void with_head_size(attention_shape s, auto const& use) {
   int const size = s.head_size();
   if (size <= 16) use(std::integral_constant<int, 16>());
@@ -257,36 +236,78 @@ void with_head_size(attention_shape s, auto const& use) {
     throw error("pipewright: attention's kernels have room for heads of up to 128 numbers, not " +
                 std::to_string(size) + "; take more heads");
 }
-inline launch attention_launch(cudaStream_t on, attention_shape s, std::size_t shared) {
-  return {on, blocks_for(static_cast<std::size_t>(s.length), tile), half * half, shared,
-          static_cast<unsigned>(s.sequences * s.heads)};
+
+/// Whether tensor cores can be had: in bf16, where 16 bytes of rows of heads lie at multiples of them.
+template<number T> bool is_for_tensor_cores(attention_shape s, auto const*... at) {
+  return std::is_same_v<T, bf16> && s.head_size() % 8 == 0 && s.head_size() * s.heads == s.width &&
+         (... && (reinterpret_cast<std::uintptr_t>(at) % 16 == 0));
+}
+inline float scale_of(attention_shape s) { return 1.f / std::sqrt(static_cast<float>(s.head_size())); }
+
+/// Calls use(std::bool_constant) with whether anything is dropped.
+void with_dropout(dropout const& mask, auto const& use) {
+  if (mask) use(std::true_type());
+  else use(std::false_type());
+}
+
+/// to = from, rows of `width` numbers that begin so far apart, on the device.
+template<class T>
+void copy_rows(cudaStream_t on, T const* from, std::size_t stride, std::size_t rows, std::size_t width, T* to,
+               std::size_t stride_of_to) {
+  if (rows == 0) return;
+  if (cudaError_t const code = cudaMemcpy2DAsync(to, stride_of_to * sizeof(T), from, stride * sizeof(T),
+                                                 width * sizeof(T), rows, cudaMemcpyDeviceToDevice, on);
+      code != cudaSuccess)
+    throw error(std::string("pipewright: rows cannot be copied on the device: ") + cudaGetErrorString(code));
 }
 
 }  // namespace detail
 
-/// Causal self-attention, out = dropout(softmax(q k^T / sqrt(head size))) v for each head, as FlashAttention-2 computes it (Dao,
-/// arXiv 2307.08691): of the probabilities only each row's log-sum-exp is kept. In fp32 arithmetic.
-template<number T>
+template<class T>
 void attention(cudaStream_t on, T const* qkv, attention_shape s, dropout const& mask, T* out, float* log_sum_exp) {
-  detail::with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
-    detail::attention_launch(on, s, 2 * detail::bytes_of_rows<D> + detail::bytes_of_scores)(
-        "attention", detail::attention<D, T>, qkv, s, mask, 1.f / std::sqrt(static_cast<float>(s.head_size())), out,
-        log_sum_exp);
+  using namespace detail;
+  float const scale = scale_of(s);
+  with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
+    if constexpr (std::is_same_v<T, bf16>)
+      if (is_for_tensor_cores<T>(s, qkv, out))
+        return with_dropout(mask, [&](auto drops) {
+          for_heads(on, s, forward_cut<D>::rows, flash_threads, forward_shared<D>)(
+              "flash_attention", flash_attention<D, drops>, qkv, s, mask, scale, out, log_sum_exp);
+        });
+    for_heads(on, s, tile, half * half, 2 * bytes_of_rows<D> + bytes_of_scores)("attention", detail::attention<D, T>,
+                                                                                qkv, s, mask, scale, out, log_sum_exp);
   });
 }
 
-/// The gradients of queries, keys and values, laid out as qkv, which they may not overlap. Every sum has one order.
-template<number T>
+template<class T>
 void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const* log_sum_exp, T const* d_out,
-                        attention_shape s, dropout const& mask, T* d_qkv) {
-  detail::with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
-    auto const start = detail::attention_launch(on, s, detail::backward_tiles<D>::bytes);
-    float const scale = 1.f / std::sqrt(static_cast<float>(s.head_size()));
-    start("attention_backward_keys", detail::attention_backward_keys<D, T>, qkv, out, log_sum_exp, d_out, s, mask,
-          scale, d_qkv);
-    start("attention_backward_queries", detail::attention_backward_queries<D, T>, qkv, out, log_sum_exp, d_out, s, mask,
-          scale, d_qkv);
+                        attention_shape s, dropout const& mask, T* scratch, T* d_qkv) {
+  using namespace detail;
+  float const scale = scale_of(s);
+  bool const in_place = d_qkv == qkv;
+  auto const width = static_cast<std::size_t>(s.width);
+  T* const dq = in_place ? scratch : d_qkv;
+  std::size_t const stride = in_place ? width : 3 * width;
+  with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
+    if constexpr (std::is_same_v<T, bf16>)
+      if (is_for_tensor_cores<T>(s, qkv, out, d_out, scratch, d_qkv))
+        return with_dropout(mask, [&](auto drops) {
+          auto* const sums = reinterpret_cast<query_sums*>(scratch + query_gradients(s));
+          auto const start = [&]<class Cut>(Cut) {
+            return for_heads(on, s, Cut::rows, flash_threads, flash_backward_room<D, Cut>::bytes);
+          };
+          start(queries_cut<D>())("flash_backward_queries", flash_backward_queries<D, drops>, qkv, out, log_sum_exp,
+                                  d_out, s, mask, scale, sums, dq, stride);
+          start(keys_cut<D>())("flash_backward_keys", flash_backward_keys<D, drops>, qkv, d_out, s, mask, scale, sums,
+                               d_qkv);
+        });
+    auto const start = for_heads(on, s, tile, half * half, backward_tiles<D>::bytes);
+    start("attention_backward_queries", attention_backward_queries<D, T>, qkv, out, log_sum_exp, d_out, s, mask, scale,
+          dq, stride);
+    start("attention_backward_keys", attention_backward_keys<D, T>, qkv, out, log_sum_exp, d_out, s, mask, scale,
+          d_qkv);
   });
+  if (in_place) copy_rows(on, scratch, width, static_cast<std::size_t>(s.rows()), width, d_qkv, 3 * width);
 }
 
 }  // namespace pipewright::inline v0::gpt2::cuda

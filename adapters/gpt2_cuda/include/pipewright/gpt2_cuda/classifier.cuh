@@ -6,6 +6,7 @@
 
 #include <pipewright/gpt2/shapes.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
 
@@ -44,9 +45,7 @@ __global__ void classify(T* logits, std::int32_t const* targets, int width, floa
 
 }  // namespace detail
 
-/// Softmax cross entropy of every row, and its gradient in place of the logits: losses[row] = -log p(target),
-/// logits := (p - one_hot(target)) * gradient_scale. A row whose target is negative has a loss and a gradient of 0.
-template<number T>
+template<class T>
 void classify(cudaStream_t on, T* logits, std::int32_t const* targets, row_shape s, float gradient_scale,
               float* losses) {
   with_packs<T>(

@@ -7,19 +7,14 @@
 #include <string>
 #include <type_traits>
 
-#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/dropout.hpp>
+#include <pipewright/gpt2_cuda/grids.hpp>
+#include <pipewright/gpt2_cuda/numbers.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
-
-using bf16 = __nv_bfloat16;
-
-/// The types that activations and weights may have; all arithmetic is in fp32.
-template<class T>
-concept number = std::is_same_v<T, float> || std::is_same_v<T, bf16>;
 
 __device__ __host__ inline float wide(float v) { return v; }
 __device__ __host__ inline float wide(bf16 v) { return __bfloat162float(v); }
@@ -72,7 +67,6 @@ template<int N> struct drop_factors {
   __device__ float operator[](int i) const { return factors[i]; }
 };
 
-inline constexpr int lanes = 32;
 inline constexpr unsigned all_lanes = 0xffffffff;
 
 inline constexpr float lowest = -3.402823466e38f;
@@ -117,9 +111,6 @@ template<class T> __device__ T* shared_memory() {
 #endif
 }
 
-/// Bytes of shared memory that every launch may have.
-inline constexpr std::size_t ungranted_shared = 48 << 10;
-
 /// How many blocks and threads a kernel gets, bytes of shared memory, and the stream that it waits its turn on.
 struct launch {
   cudaStream_t on;
@@ -151,11 +142,6 @@ template<class T> void copy(cudaStream_t on, T const* from, std::size_t count, T
   if (cudaError_t const code = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, on);
       code != cudaSuccess)
     throw error(std::string("pipewright: numbers cannot be copied on the device: ") + cudaGetErrorString(code));
-}
-
-/// Blocks of so many threads for n things, one a thread.
-constexpr unsigned blocks_for(std::size_t n, unsigned threads) {
-  return static_cast<unsigned>((n + threads - 1) / threads);
 }
 
 }  // namespace pipewright::inline v0::gpt2::cuda

@@ -6,6 +6,7 @@
 
 #include <pipewright/gpt2/constants.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
 
@@ -70,33 +71,28 @@ template<int N, number T> __global__ void gelu_backward(T const* gradient, T con
 
 }  // namespace detail
 
-/// to[i] = base[i] + dropout(branch[i]); `to` may be either. Moves 3 numbers an element.
-template<number T> void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count,
-                                    dropout const& mask, T* to) {
+template<class T> void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count,
+                                   dropout const& mask, T* to) {
   detail::over_all<T>(
       on, count,
       [&](launch go, auto n) { go("add_dropout", detail::add_dropout<n(), T>, base, branch, count, mask, to); }, base,
       branch, to);
 }
-/// to[i] = gradient[i] * factor of element i; `to` may be `gradient`.
-template<number T> void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, dropout const& mask,
-                                         T* to) {
+template<class T> void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, dropout const& mask,
+                                        T* to) {
   detail::over_all<T>(
       on, count,
       [&](launch go, auto n) { go("dropout_backward", detail::dropout_backward<n(), T>, gradient, count, mask, to); },
       gradient, to);
 }
-/// to[i] += from[i].
-inline void accumulate(cudaStream_t on, float const* from, std::size_t count, float* to) {
-  launch{on, blocks_for(count, 256), 256}("accumulate", detail::accumulate<float>, from, count, to);
+template<class T> void accumulate(cudaStream_t on, T const* from, std::size_t count, float* to) {
+  launch{on, blocks_for(count, 256), 256}("accumulate", detail::accumulate<T>, from, count, to);
 }
-/// to[i] = gelu(before[i]).
-template<number T> void gelu(cudaStream_t on, T const* before, std::size_t count, T* to) {
+template<class T> void gelu(cudaStream_t on, T const* before, std::size_t count, T* to) {
   detail::over_all<T>(
       on, count, [&](launch go, auto n) { go("gelu", detail::gelu<n(), T>, before, count, to); }, before, to);
 }
-/// to[i] = gradient[i] * gelu'(before[i]); `to` may be either.
-template<number T> void gelu_backward(cudaStream_t on, T const* gradient, T const* before, std::size_t count, T* to) {
+template<class T> void gelu_backward(cudaStream_t on, T const* gradient, T const* before, std::size_t count, T* to) {
   detail::over_all<T>(
       on, count,
       [&](launch go, auto n) { go("gelu_backward", detail::gelu_backward<n(), T>, gradient, before, count, to); },

@@ -1,37 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
-#include <span>
-#include <vector>
 
 #include <pipewright/gpt2/shapes.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
+#include <pipewright/gpt2_cuda/tokens.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
-
-/// The rows of a batch by token, so that a thread adds up a token's gradients in the order of its rows: the same bits every
-/// time, and no atomics. Made on the host, where the tokens come from. O(n log n).
-struct rows_by_token {
-  std::vector<std::int32_t> rows;    ///< of all tokens, ascending for each
-  std::vector<std::int32_t> begins;  ///< where each token's rows begin, and the number of all
-  std::vector<std::int32_t> tokens;  ///< each that there is, ascending
-
-  explicit rows_by_token(std::span<std::int32_t const> of) : rows(of.size()) {
-    std::iota(rows.begin(), rows.end(), 0);
-    std::ranges::stable_sort(rows, {}, [&](std::int32_t row) { return of[static_cast<std::size_t>(row)]; });
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      auto const token = of[static_cast<std::size_t>(rows[i])];
-      if (!tokens.empty() && tokens.back() == token) continue;
-      tokens.push_back(token);
-      begins.push_back(static_cast<std::int32_t>(i));
-    }
-    begins.push_back(static_cast<std::int32_t>(rows.size()));
-  }
-};
 
 namespace detail {
 
@@ -50,10 +28,12 @@ __global__ void embed(std::int32_t const* tokens, T const* token_table, T const*
   store(out + row * columns + j, sum);
 }
 
-/// A block a token of the batch, a thread a column.
+/// A block a token of the batch, a thread a column; the blocks that are more than there are tokens have nothing to do.
 template<number T>
 __global__ void add_by_token(std::int32_t const* rows, std::int32_t const* begins, std::int32_t const* tokens,
-                             T const* gradient, int width, dropout mask, float* token_gradient) {
+                             std::int32_t const* distinct, T const* gradient, int width, dropout mask,
+                             float* token_gradient) {
+  if (static_cast<std::int32_t>(blockIdx.x) >= *distinct) return;
   std::size_t const columns = static_cast<std::size_t>(width);
   float* const to = token_gradient + static_cast<std::size_t>(tokens[blockIdx.x]) * columns;
   for (std::size_t j = threadIdx.x; j < columns; j += blockDim.x) {
@@ -83,8 +63,7 @@ __global__ void add_by_position(T const* gradient, int sequences, int length, in
 
 }  // namespace detail
 
-/// out = dropout(token_table[token] + position_table[position]); `tokens` is on the device.
-template<number T>
+template<class T>
 void embed(cudaStream_t on, std::int32_t const* tokens, T const* token_table, T const* position_table,
            batch_shape batch, int width, dropout const& mask, T* out) {
   with_packs<T>(
@@ -97,14 +76,13 @@ void embed(cudaStream_t on, std::int32_t const* tokens, T const* token_table, T 
       token_table, position_table, out);
 }
 
-/// Adds the gradient of the output into both tables' gradients. `rows`, `begins` and `tokens` are those of rows_by_token, on the
-/// device; `distinct` is the number of tokens there.
-template<number T>
+template<class T>
 void embed_backward_weights(cudaStream_t on, std::int32_t const* rows, std::int32_t const* begins,
-                            std::int32_t const* tokens, int distinct, T const* gradient, batch_shape batch, int width,
-                            dropout const& mask, float* token_gradient, float* position_gradient) {
-  launch{on, static_cast<unsigned>(distinct), 256}("add_by_token", detail::add_by_token<T>, rows, begins, tokens,
-                                                   gradient, width, mask, token_gradient);
+                            std::int32_t const* tokens, std::int32_t const* distinct, T const* gradient,
+                            batch_shape batch, int width, dropout const& mask, float* token_gradient,
+                            float* position_gradient) {
+  launch{on, static_cast<unsigned>(batch.tokens()), 256}("add_by_token", detail::add_by_token<T>, rows, begins, tokens,
+                                                         distinct, gradient, width, mask, token_gradient);
   launch{on, static_cast<unsigned>(batch.length), 256}("add_by_position", detail::add_by_position<T>, gradient,
                                                        batch.sequences, batch.length, width, mask, position_gradient);
 }

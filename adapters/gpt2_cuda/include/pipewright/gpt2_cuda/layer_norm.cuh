@@ -7,12 +7,11 @@
 #include <pipewright/gpt2/constants.hpp>
 #include <pipewright/gpt2/shapes.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
 
 namespace detail {
-
-inline constexpr unsigned norm_warps = 8;  // of a block
 
 /// The row that this warp has at first, and how far the next one is.
 struct warp_rows {
@@ -121,7 +120,7 @@ template<class Sum> __global__ void sum_parts(Sum const* parts, int count, int w
   (j < width ? first[j] : second[j - width]) = sum;
 }
 
-inline unsigned blocks_of_rows(int rows, unsigned warps) { return (static_cast<unsigned>(rows) + warps - 1) / warps; }
+inline constexpr unsigned norm_warps = norm_backward_grid::most_warps;
 
 template<bool Adds, number T>
 void start_layer_norm(cudaStream_t on, T const* x, T const* branch, dropout const& mask, T const* weight, T const* bias,
@@ -129,7 +128,7 @@ void start_layer_norm(cudaStream_t on, T const* x, T const* branch, dropout cons
   with_packs<T>(
       s.width,
       [&](auto n) {
-        launch{on, blocks_of_rows(s.rows, norm_warps), norm_warps * lanes}(
+        launch{on, blocks_for(static_cast<std::size_t>(s.rows), norm_warps), norm_warps * lanes}(
             "layer_norm", layer_norm<n(), Adds, T>, x, branch, mask, weight, bias, s, total, y, mean, reciprocal);
       },
       x, branch, weight, bias, total, y);
@@ -137,42 +136,20 @@ void start_layer_norm(cudaStream_t on, T const* x, T const* branch, dropout cons
 
 }  // namespace detail
 
-/// y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, row by row; keeps each row's mean and reciprocal deviation.
-template<number T>
+template<class T>
 void layer_norm(cudaStream_t on, T const* x, T const* weight, T const* bias, row_shape s, T* y, float* mean,
                 float* reciprocal) {
   detail::start_layer_norm<false>(on, x, static_cast<T const*>(nullptr), {}, weight, bias, s, static_cast<T*>(nullptr),
                                   y, mean, reciprocal);
 }
 
-/// total = base + dropout(branch), then y = layer_norm(total), of total as it was rounded. `total` may be either.
-template<number T>
+template<class T>
 void add_layer_norm(cudaStream_t on, T const* base, T const* branch, dropout const& mask, T const* weight,
                     T const* bias, row_shape s, T* total, T* y, float* mean, float* reciprocal) {
   detail::start_layer_norm<true>(on, base, branch, mask, weight, bias, s, total, y, mean, reciprocal);
 }
 
-/// How layer_norm_backward divides its work: `blocks` rows of 2 * width numbers of scratch.
-struct norm_backward_grid {
-  unsigned warps, blocks;
-
-  /// Throws error where a row's sums need more than a block has.
-  explicit norm_backward_grid(row_shape s)
-      : warps{static_cast<unsigned>(std::min<std::size_t>(detail::norm_warps, ungranted_shared / bytes_of_warp(s)))},
-        blocks{0} {
-    if (warps == 0)
-      throw error("pipewright: a layer norm of width " + std::to_string(s.width) +
-                  " is wider than the kernels have shared memory for, " +
-                  std::to_string(ungranted_shared / (2 * sizeof(float))));
-    blocks = std::min(264u, detail::blocks_of_rows(s.rows, warps));
-  }
-  static std::size_t bytes_of_warp(row_shape s) { return 2 * sizeof(float) * static_cast<std::size_t>(s.width); }
-  std::size_t scratch(row_shape s) const { return 2 * static_cast<std::size_t>(s.width) * blocks; }
-};
-
-/// Writes dx = residual_gradient + the norm's input gradient, and the micro-batch's weight and bias gradients.
-/// `residual_gradient` may be null; dx may be dy or x. `scratch` has norm_backward_grid(s).scratch(s) numbers.
-template<number T>
+template<class T>
 void layer_norm_backward(cudaStream_t on, T const* x, float const* mean, float const* reciprocal, T const* weight,
                          T const* dy, T const* residual_gradient, row_shape s, float* scratch, T* dx,
                          float* weight_gradient, float* bias_gradient) {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/operations.hpp>
 #include <pipewright/pipeline/optimizer.hpp>
-#include <pipewright/stage/random.hpp>
 
 namespace pipewright::inline v0::gpt2::cuda {
 
@@ -25,39 +25,37 @@ __global__ void adam_update(float const* newest, G const* gradient, std::size_t 
   fresh[i] = a.keep * old - a.size * first / (sqrtf(second) * a.correction + a.epsilon);
 }
 
+/// 64 well mixed bits: the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+__device__ inline std::uint64_t mixed(std::uint64_t v) {
+  v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9;
+  v = (v ^ v >> 27) * 0x94d049bb133111eb;
+  return v ^ v >> 31;
+}
+
 /// Up or down with the chance that keeps the mean: the upper 16 of 32 bits, after a random number below 2^16 is added.
-template<class Random> __global__ void round_stochastically(float const* from, std::size_t count, Random random,
-                                                            bf16* to) {
+template<std::same_as<bf16> T>
+__global__ void round_stochastically(float const* from, std::size_t count, std::uint64_t key, T* to) {
   std::size_t const i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   std::uint32_t bits;
   memcpy(&bits, from + i, sizeof bits);
   bool const is_finite = (bits & 0x7f800000) != 0x7f800000;
-  if (is_finite) bits += random.bits(i) >> 16;
+  if (is_finite) bits += static_cast<std::uint32_t>(mixed(mixed(key + i) ^ bits) >> 48);
   std::uint16_t const upper = static_cast<std::uint16_t>(bits >> 16);
   memcpy(to + i, &upper, sizeof upper);
 }
 
-/// A block's share of the sum of squares; which numbers are whose does not depend on the device.
-template<number T> __global__ void squares(T const* of, std::size_t count, float* parts) {
-  float sum = 0;
-  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
-       i += static_cast<std::size_t>(gridDim.x) * blockDim.x)
-    sum += wide(of[i]) * wide(of[i]);
-  float const all = block_sum(sum);
-  if (threadIdx.x == 0) parts[blockIdx.x] = all;
-}
-template<class Sum> __global__ void sum_of_parts(float const* parts, int count, Sum* to) {
-  Sum sum = 0;
-  for (int i = 0; i < count; ++i) sum += static_cast<Sum>(parts[i]);
-  *to = sum;
+template<number G> __global__ void sgd_update(float const* newest, G const* gradient, std::size_t count, float rate,
+                                              float momentum, float decay, float scale, float* fresh, float* moving) {
+  std::size_t const i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  float const old = newest[i], now = moving[i] = momentum * moving[i] + (wide(gradient[i]) * scale + decay * old);
+  fresh[i] = old - rate * now;
 }
 
 }  // namespace detail
 
-/// Adam and AdamW, of fp32 weights and states, by a gradient of either type; fresh may be newest. Moves 28 bytes an element and
-/// the gradient.
-template<number G>
+template<class G>
 void adam_update(cudaStream_t on, adam const& with, optimizer_step step, parameter_options options, float const* newest,
                  G const* gradient, std::size_t count, float* fresh, float* first_moment, float* second_moment) {
   if (options.frozen) return copy(on, newest, count, fresh);
@@ -65,22 +63,20 @@ void adam_update(cudaStream_t on, adam const& with, optimizer_step step, paramet
                                           with.terms_of<float>(step, options), fresh, first_moment, second_moment);
 }
 
-/// The bf16 weights that stages compute with, from the fp32 ones: rounded up or down at random, so that a change too small for
-/// bf16 is there in the mean. A function of `random`, not of when it is called.
-inline void round_stochastically(cudaStream_t on, float const* from, std::size_t count, random_stream const& random,
-                                 bf16* to) {
-  launch{on, blocks_for(count, 256), 256}("round_stochastically", detail::round_stochastically<random_stream>, from,
-                                          count, random, to);
+template<class G>
+void sgd_update(cudaStream_t on, sgd const& with, optimizer_step step, parameter_options options, float const* newest,
+                G const* gradient, std::size_t count, float* fresh, float* moving) {
+  launch{on, blocks_for(count, 256), 256}("sgd_update", detail::sgd_update<G>, newest, gradient, count,
+                                          static_cast<float>(options.frozen ? 0 : with.rate.at(step.number)),
+                                          static_cast<float>(with.momentum),
+                                          static_cast<float>(options.decay ? with.weight_decay : 0),
+                                          static_cast<float>(step.gradient_scale), fresh, moving);
 }
 
-/// Blocks that a sum of squares is divided among at most: so many numbers of scratch.
-inline constexpr unsigned blocks_of_squares = 528;
-
-/// *to = the sum of squares, in double precision over the blocks' shares; not finite where a number is not.
-template<number T> void sum_of_squares(cudaStream_t on, T const* of, std::size_t count, float* scratch, double* to) {
-  unsigned const blocks = std::min(blocks_of_squares, blocks_for(count, 512));
-  launch{on, blocks, 512}("squares", detail::squares<T>, of, count, scratch);
-  launch{on, 1, 1}("sum_of_parts", detail::sum_of_parts<double>, scratch, static_cast<int>(blocks), to);
+template<class T>
+void round_stochastically(cudaStream_t on, float const* from, std::size_t count, std::uint64_t key, T* to) {
+  launch{on, blocks_for(count, 256), 256}("round_stochastically", detail::round_stochastically<T>, from, count, key,
+                                          to);
 }
 
 }  // namespace pipewright::inline v0::gpt2::cuda

@@ -1,14 +1,10 @@
-# pipewright_add_cuda_module(<target> <source.cu> [<architecture>...]): a module that dlopen loads, of one source that nvcc compiles,
-# linked with the building compiler. CUDA is no language of this project, which would have every user find nvcc.
-# It links pipewright::cuda, and pipewright::nccl where that is built. What the caller then gives the target (target_link_libraries,
-# target_include_directories, target_compile_definitions; not target_compile_options) nvcc gets too.
+# pipewright_add_cuda_library(<target> <source.cu> [<architecture>...]): a static library of one source that nvcc compiles, for programs
+# of the building compiler. CUDA is no language of this project, which would have every user find nvcc.
+# What the caller then gives the target (target_link_libraries, target_include_directories, target_compile_definitions; not
+# target_compile_options) nvcc gets too.
 # An architecture is 90 for the machine code of sm_90, or compute_90 for PTX, of which a driver makes such; by default sm_80, sm_90 and
-# compute_90, and sm_90 alone in the quick build. Where there is no nvcc there is no target, and the configuration says so.
-function(pipewright_add_cuda_module target source)
-  if(NOT PIPEWRIGHT_CUDA_NVCC)
-    message(WARNING "pipewright: ${target} is left out: it needs the adapter cuda, and nvcc in its toolkit")
-    return()
-  endif()
+# compute_90, and sm_90 alone in the quick build. There must be PIPEWRIGHT_CUDA_NVCC.
+function(pipewright_add_cuda_library target source)
   set(architectures ${ARGN})
   if(NOT architectures)
     set(architectures 90)
@@ -48,12 +44,7 @@ function(pipewright_add_cuda_module target source)
       -MD -MF ${object}.d -MT ${object} -c -o ${object} ${source}
     DEPENDS ${source} ${PIPEWRIGHT_CUDA_NVCC} DEPFILE ${object}.d COMMENT "nvcc: ${target}" COMMAND_EXPAND_LISTS VERBATIM)
 
-  add_library(${target} MODULE ${object})
+  add_library(${target} STATIC ${object})
   set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
-  target_link_libraries(${target} PRIVATE pipewright::cuda)
-  if(TARGET pipewright::nccl)
-    target_link_libraries(${target} PRIVATE pipewright::nccl)
-  endif()
-  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX PREFIX ""
-    INSTALL_RPATH "${PIPEWRIGHT_CUDA_LIBRARY_FOLDERS}")
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
 endfunction()

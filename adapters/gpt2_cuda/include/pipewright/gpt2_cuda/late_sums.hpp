@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <deque>
+
+#include <pipewright/cuda/context.hpp>
+#include <pipewright/cuda/event.hpp>
+#include <pipewright/cuda/memory.hpp>
+#include <pipewright/stage/stage.hpp>
+
+namespace pipewright::inline v0::gpt2::cuda {
+
+/// A number that the device will have written into the host's memory.
+class late_sum final : public late_number {
+ public:
+  explicit late_sum(pipewright::cuda::context& where) : where_{where} {
+    here_.resize(1);
+    there_.resize(1);
+  }
+  /// Where the device is to leave it; then come().
+  double* on_device() { return there_.data(); }
+  void come() {
+    pipewright::cuda::check(
+        cudaMemcpyAsync(here_.data(), there_.data(), sizeof(double), cudaMemcpyDeviceToHost, where_.stream()),
+        "cudaMemcpyAsync");
+    there_is_.record(where_.stream());
+  }
+  double get() override {
+    where_.wait(there_is_);
+    return *here_.data();
+  }
+
+ private:
+  pipewright::cuda::context& where_;
+  pipewright::cuda::pinned_buffer<double> here_;
+  pipewright::cuda::buffer<double> there_;
+  pipewright::cuda::event there_is_;
+};
+
+/// One for each micro-batch of a step: `context.kept<late_sums>()`.
+class late_sums {
+ public:
+  explicit late_sums(pipewright::cuda::context& where) : where_{where} {}
+  late_sum& of(int micro_batch) {
+    while (sums_.size() <= static_cast<std::size_t>(micro_batch)) sums_.emplace_back(where_);
+    return sums_[static_cast<std::size_t>(micro_batch)];
+  }
+
+ private:
+  pipewright::cuda::context& where_;
+  std::deque<late_sum> sums_;  // stay where they are
+};
+
+}  // namespace pipewright::inline v0::gpt2::cuda
