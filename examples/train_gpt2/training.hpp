@@ -105,8 +105,10 @@ inline std::size_t saved_bytes(request const& r, int layer) {
   std::size_t const tokens = n(r.tokens_of_micro_batch()), width = n(r.model.width), value = n(r.value_bytes());
   if (layer == 0)
     return 4 * (r.backend == "cuda" ? 4 * tokens + 2 : tokens) + 8;  // on a GPU with the rows of each token
-  if (layer == r.model.layers + 1)
-    return value * tokens * (width + n(r.model.vocabulary)) + 4 * (3 * tokens + 2 * width);
+  if (layer == r.model.layers + 1) {
+    auto const stride = r.backend == "cuda" ? (n(r.model.vocabulary) + 63) / 64 * 64 : n(r.model.vocabulary);
+    return value * tokens * (width + stride) + 4 * (3 * tokens + 2 * width);
+  }
   bool const keeps_probabilities = r.backend == "libtorch" && r.model.attention_dropout > 0;
   std::size_t const probabilities = keeps_probabilities ? 2 * n(r.model.heads) * n(r.sequence_length()) : 0;
   return value * tokens * 15 * width + 4 * (tokens * (n(r.model.heads) + 4 + probabilities) + 4 * width);

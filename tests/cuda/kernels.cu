@@ -23,7 +23,7 @@ template<class T> void every_kernel(cudaStream_t on, T* at, float* numbers, doub
   cuda::layer_norm_backward<T>(on, at, numbers, numbers, at, at, at, {1, 1}, numbers, at, numbers, numbers);
   cuda::embed<T>(on, tokens, at, at, {1, 1}, 1, {}, at);
   cuda::embed_backward_weights<T>(on, tokens, tokens, tokens, tokens, at, {1, 1}, 1, {}, numbers, numbers);
-  cuda::classify<T>(on, at, tokens, {1, 1}, 1, numbers);
+  cuda::classify<T>(on, at, tokens, {1, 1}, 1, 1, numbers);
   cuda::attention<T>(on, at, {1, 1, 1, 64}, {}, at, numbers);
   cuda::attention_backward<T>(on, at, at, numbers, at, {1, 1, 1, 64}, {}, at, at);
   cuda::adam_update<T>(on, {}, {}, {}, numbers, at, 1, numbers, numbers, numbers);

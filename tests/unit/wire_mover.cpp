@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -226,5 +227,31 @@ TEST_CASE("a value of another type is told alike to whoever asks") {
     CHECK_MESSAGE(said.find("transfer 1 of the activation channel from rank 0 to rank 1 is sent as") != said.npos,
                   said);
     CHECK_MESSAGE(said.find("needs") == said.npos, said);
+  }
+}
+
+namespace {
+
+struct on_a_device {
+  std::vector<double> numbers = std::vector(1000, 0.5);  // do not fit into a frame; one does
+  void for_each_part(auto&& visit) {
+    visit(pw::part{numbers.data(), numbers.size() * sizeof(double), pw::element::float64, true});
+  }
+  std::vector<std::int64_t> shape() const { return {static_cast<std::int64_t>(numbers.size())}; }
+  void reshape(std::span<std::int64_t const> to) { numbers.resize(static_cast<std::size_t>(to[0])); }
+};
+
+}  // namespace
+
+TEST_CASE("a value on a device is refused, which the host does not reach") {
+  for (std::size_t const size : {1, 1000}) {
+    bus between;
+    memory_link links[2] = {{between, 0}, {between, 1}};
+    pw::wire::endpoint<memory_link> sender{links[0], {.deadline = 10}}, receiver{links[1], {.deadline = 10}};
+    int const out = sender.open({0, 1, pw::traffic::activation});
+    on_a_device value{std::vector(size, 0.5)};
+    auto const said = sentence_of([&] { sender.wait(sender.send(out, pw::message_of(value))); });
+    CHECK(said.find("on_a_device lies on a device, which this transport does not reach; choose pipewright::nccl") !=
+          std::string::npos);
   }
 }

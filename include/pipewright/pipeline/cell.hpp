@@ -84,6 +84,19 @@ class cell_base {
                    p.gradients[static_cast<std::size_t>(gradient)], p.versions[static_cast<std::size_t>(fresh)],
                    p.states.data());
   }
+  /// Appends the sums of squares of a gradient's parameters, one by one but that `without`. A device is given all of them to do before
+  /// it is waited for.
+  void append_squares(int gradient, parameter_record const* without, std::vector<double>& to) {
+    waited_for_.clear();
+    for (parameter_record const& p : parameters) {
+      if (&p == without) continue;
+      void const* const at = p.gradients[static_cast<std::size_t>(gradient)];
+      if (p.on->squares_later != nullptr)
+        waited_for_.emplace_back(to.size(), p.on->squares_later(at, waited_for_.size()));
+      to.push_back(p.on->squares_later != nullptr ? 0 : p.on->squares(at, p.size));
+    }
+    for (auto const& [place, late] : waited_for_) to[place] = late->get();
+  }
   /// The next version without a change.
   void keep(int newest, int fresh) {
     if (newest == fresh) return;
@@ -109,6 +122,9 @@ class cell_base {
     b.boundaries = output.bytes() + output_gradient.bytes() + input_gradient.bytes() + discarded_bytes();
     return b;
   }
+
+ private:
+  std::vector<std::pair<std::size_t, late_number*>> waited_for_;
 };
 
 /// A cell with its stage. Saved values live here: F .. backward, or R .. backward where the stage is recomputed.

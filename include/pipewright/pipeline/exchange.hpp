@@ -180,11 +180,8 @@ template<std::same_as<cell_base> Cell> class step_exchange_of {
     for (auto const& c : cells_) {
       std::size_t const count = into.size();
       into.push_back(0);
-      for (parameter_record const& p : c->parameters) {
-        if (&p == second_) continue;
-        into.push_back(p.on->squares(p.gradients[static_cast<std::size_t>(gradient_slot(c->stage, update))], p.size));
-        into[count] += 1;
-      }
+      c->append_squares(gradient_slot(c->stage, update), second_, into);
+      into[count] = static_cast<double>(into.size() - count - 1);
     }
   }
 

@@ -11,6 +11,7 @@
 
 #include <pipewright/error.hpp>
 #include <pipewright/pipeline/optimizer.hpp>
+#include <pipewright/stage/stage.hpp>
 #include <pipewright/transport/message.hpp>
 
 namespace pipewright::inline v0::detail {
@@ -36,7 +37,8 @@ struct parameter_operations {
   std::shared_ptr<void> (*zeros)(void const* like, std::size_t n);
   std::unique_ptr<tied_gradient> (*tie)(std::size_t n);
   std::size_t element_bytes;
-  // Of remote ones:
+  // Of remote ones, the first where they have it:
+  late_number* (*squares_later)(void const* gradient, std::size_t place) = nullptr;
   void (*read)(void const* from, void* host, std::size_t n) = nullptr;
   void (*write)(void const* host, void* to, std::size_t n) = nullptr;
 };

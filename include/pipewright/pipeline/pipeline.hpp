@@ -367,9 +367,10 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
     int const index = a.micro_batch / plan_.update_interval(), gradient = index % c.depths.gradients;
     detail::update_verdict verdict = exchange_->conclude(index, loss_weight(a));
     if (detail::judges_by_stage(options_)) {
+      squares_.clear();
+      c.append_squares(gradient, nullptr, squares_);
       double squares = 0;
-      for (detail::parameter_record const& p : c.parameters)
-        squares += p.on->squares(p.gradients[static_cast<std::size_t>(gradient)], p.size);
+      for (double const each : squares_) squares += each;
       verdict.norm = std::sqrt(squares);
       verdict.bad_stage = std::isfinite(squares) ? -1 : c.stage;
     }
@@ -427,6 +428,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
   double norm_ = 0;
   std::vector<loss> losses_;
   std::vector<double> weight_of_update_;
+  std::vector<double> squares_;  // of the parameters of a stage
 
   detail::batch_source<Set> batch_;
 };

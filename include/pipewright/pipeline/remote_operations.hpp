@@ -61,6 +61,14 @@ void update_anywhere(auto const& optimizer, optimizer_step step, parameter_optio
   }
 }
 
+template<remote_parameter R> consteval auto squares_later_of() -> late_number* (*)(void const*, std::size_t) {
+  if constexpr (requires(R r) { r.squares_later(std::size_t{}); })
+    return [](void const* gradient, std::size_t place) -> late_number* {
+      return &remote_at<R>(gradient).squares_later(place);
+    };
+  else return nullptr;
+}
+
 template<class R, class Optimizer>
 inline constexpr parameter_operations remote_operations{
     [](void const* optimizer, optimizer_step step, parameter_options options, std::size_t, void const* newest,
@@ -78,6 +86,7 @@ inline constexpr parameter_operations remote_operations{
     [](void const* like, std::size_t) { return remote_at<R>(like).like(); },
     [](std::size_t n) -> std::unique_ptr<tied_gradient> { return std::make_unique<remote_tied_gradient<R>>(n); },
     sizeof(typename R::element),
+    squares_later_of<R>(),
     [](void const* from, void* host, std::size_t n) {
       remote_at<R>(from).read(std::span(static_cast<typename R::element*>(host), n));
     },

@@ -22,7 +22,8 @@ namespace pipewright::inline v0 {
 /// after which both are the sum; (4) read(span) and write(span), to and from the host; (5) like(), as many zeros
 /// in the same place, kept by a shared pointer whose get() is their address.
 /// Promises: each takes effect after what this thread did before, on the same memory and stream.
-/// Not required: bytes(), where it takes more than its elements do; an optimizer. `update_remote(optimizer, optimizer_step, parameter_options, R newest, R gradient, R fresh,
+/// Not required: bytes(), where it takes more than its elements do; squares_later(i) -> late_number&, the same as squares() without
+/// waiting, kept until the i-th is asked for again; an optimizer. `update_remote(optimizer, optimizer_step, parameter_options, R newest, R gradient, R fresh,
 /// std::array<R, states>)`, found by argument-dependent lookup, is one that works there; others work on copies on the host.
 /// Minimal model: libtorch::device_parameter.
 template<class R>

@@ -30,11 +30,12 @@ enum class element : std::uint8_t {
   float64
 };
 
-/// A contiguous run of elements inside a boundary value: its address (host or device), its length in bytes.
+/// A contiguous run of elements inside a boundary value: its address, its length in bytes.
 struct part {
   void* data;
   std::size_t bytes;
   element type;
+  bool on_device = false;  ///< where the host cannot read it, nor transports that go by the host
 };
 
 namespace detail {

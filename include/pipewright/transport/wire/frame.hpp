@@ -27,6 +27,13 @@ class frame {
   };
 
  public:
+  /// Throws error where the host does not reach a part.
+  static void check_reach(part p, message_type const& type) {
+    if (p.on_device)
+      throw error("pipewright: a value of " + std::string(type.name) +
+                  " lies on a device, which this transport does not reach; choose pipewright::nccl, or on one device "
+                  "pipewright::cuda::loopback");
+  }
   /// The room of a channel's first frames, and of the one that is `channel::frames_ahead` after a value that is too large for frames.
   static constexpr std::size_t least_room = 1024;
 
@@ -104,11 +111,13 @@ class frame {
     struct cursor {
       std::byte* here;
       bool out;
-    } c{data() + at, out};
+      message_type const& type;
+    } c{data() + at, out, type};
     type.for_each_part(
         value,
         [](void* context, part p) {
           auto& to = *static_cast<cursor*>(context);
+          check_reach(p, to.type);
           if (to.out) std::memcpy(to.here, p.data, p.bytes);
           else std::memcpy(p.data, to.here, p.bytes);
           to.here += p.bytes;

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/transport/parts.hpp>
+#include <pipewright/transport/value_shape.hpp>
 
 namespace pipewright::inline v0::cuda {
 
@@ -108,6 +111,12 @@ template<class T> class buffer : public detail::run<T, detail::of_device> {
   }
   ~buffer() = default;
 
+  void for_each_part(auto&& visit) {
+    if (this->size() > 0) visit(part{this->data(), this->size() * sizeof(T), element_of<T>, true});
+  }
+  std::vector<std::int64_t> shape() const { return {static_cast<std::int64_t>(this->size())}; }
+  void reshape(std::span<std::int64_t const> numbers) { this->resize(static_cast<std::size_t>(numbers[0])); }
+
   void clear() {
     if (this->size() > 0)
       check(cudaMemsetAsync(this->data(), 0, this->size() * sizeof(T), context::here().stream()), "cudaMemsetAsync");
@@ -151,6 +160,6 @@ class scratch {
   detail::run<std::byte, detail::of_device> room_;
 };
 
-static_assert(has_parts<buffer<float>>);
+static_assert(has_parts<buffer<float>> && says_its_shape<buffer<float>>);
 
 }  // namespace pipewright::inline v0::cuda

@@ -112,8 +112,10 @@ concept has_attention = requires(B b, detail::operands<B> o) {
   b.attention_backward(o.in, o.in, o.numbers_in, o.in, o.attention, o.mask, o.out, o.out);
 };
 
+/// `logits_stride(vocabulary)`: from row to row of the logits, which may have room between.
 template<class B>
 concept has_classifier = requires(B b, detail::operands<B> o) {
+  { B::logits_stride(1) } -> std::same_as<int>;
   b.logits(o.in, o.in, o.linear, o.out);
   b.logits_backward_input(o.in, o.in, o.linear, o.out);
   b.logits_backward_weights(o.in, o.in, o.linear, o.numbers);

@@ -37,7 +37,7 @@ class head {
 
   enum parameter_index { ln_f_weight, ln_f_bias, lm_head_weight };
 
-  /// Per token: width + vocabulary values and 3 numbers, and 2 width numbers for the norm's weight gradients.
+  /// Per token: width + logits_stride values and 3 numbers, and 2 width numbers for the norm's weight gradients.
   struct saved {
     batch_shape batch{};
     value const* x = nullptr;  ///< the input, which stays
@@ -85,7 +85,7 @@ class head {
     keep.batch = x.batch;
     keep.x = x.values.data();
     keep.norm.resize(stream.size());
-    keep.d_logits.resize(row_shape{tokens, c.vocabulary}.size());
+    keep.d_logits.resize(row_shape{tokens, Backend::logits_stride(c.vocabulary)}.size());
     keep.statistics.resize(row_shape{tokens, 2}.size());
     keep.losses.resize(static_cast<std::size_t>(tokens));
     keep.norm_gradients.resize(row_shape{2, c.width}.size());

@@ -36,7 +36,7 @@ template<number T> class backend {
 
   void place(std::span<std::int32_t const> ids, token_ids& to, bool sorted) { to.place(ids, sorted); }
   loss total_loss(float const* losses, std::size_t count, int micro_batch) {
-    auto& sum_of = here_->kept<late_sums>().of(micro_batch);
+    auto& sum_of = here_->kept<late_sums>().of(static_cast<std::size_t>(micro_batch));
     sum<false>(on(), losses, count, room(most_shares), sum_of.on_device());
     sum_of.come();
     return {.value = 1, .weight = 1, .times = &sum_of};
@@ -105,17 +105,20 @@ template<number T> class backend {
     cuda::attention_backward(on(), qkv, out, log_sum_exp, d_out, s, mask, scratch, d_qkv);
   }
 
+  /// A multiple of 64, which tensor cores want of every extent; the table has zeros below its last row (see parameter_memory).
+  static int logits_stride(int vocabulary) { return padded_rows(vocabulary); }
   void logits(T const* x, T const* table, linear_shape s, T* y) {
-    multiply({.m = s.rows, .n = s.out, .k = s.in, .b_transposed = true}, x, table, y);
+    multiply({.m = s.rows, .n = logits_stride(s.out), .k = s.in, .b_transposed = true}, x, table, y);
   }
   void logits_backward_input(T const* d_logits, T const* table, linear_shape s, T* dx) {
-    multiply({s.rows, s.in, s.out}, d_logits, table, dx);
+    multiply({s.rows, s.in, logits_stride(s.out)}, d_logits, table, dx);
   }
   void logits_backward_weights(T const* x, T const* d_logits, linear_shape s, float* table_gradient) {
-    multiply_and_add({.m = s.out, .n = s.in, .k = s.rows, .a_transposed = true}, d_logits, x, table_gradient);
+    multiply_and_add({.m = logits_stride(s.out), .n = s.in, .k = s.rows, .a_transposed = true}, d_logits, x,
+                     table_gradient);
   }
   void classify(T* logits, token_ids const& targets, row_shape s, float gradient_scale, float* losses) {
-    cuda::classify(on(), logits, targets.ids(), s, gradient_scale, losses);
+    cuda::classify(on(), logits, targets.ids(), s, logits_stride(s.width), gradient_scale, losses);
   }
 
  private:

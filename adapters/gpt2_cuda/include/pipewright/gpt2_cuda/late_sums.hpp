@@ -38,13 +38,13 @@ class late_sum final : public late_number {
   pipewright::cuda::event there_is_;
 };
 
-/// One for each micro-batch of a step: `context.kept<late_sums>()`.
+/// As many as are asked for, the losses of a step's micro-batches say: `context.kept<late_sums>()`.
 class late_sums {
  public:
   explicit late_sums(pipewright::cuda::context& where) : where_{where} {}
-  late_sum& of(int micro_batch) {
-    while (sums_.size() <= static_cast<std::size_t>(micro_batch)) sums_.emplace_back(where_);
-    return sums_[static_cast<std::size_t>(micro_batch)];
+  late_sum& of(std::size_t i) {
+    while (sums_.size() <= i) sums_.emplace_back(where_);
+    return sums_[i];
   }
 
  private:

@@ -82,9 +82,10 @@ void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const
                         attention_shape s, dropout const& mask, T* scratch, T* d_qkv);
 
 /// Softmax cross entropy of every row, and its gradient in place of the logits: losses[row] = -log p(target),
-/// logits := (p - one_hot(target)) * gradient_scale. A row whose target is negative has a loss and a gradient of 0.
+/// logits := (p - one_hot(target)) * gradient_scale. A row whose target is negative has a loss and a gradient of 0. s is rows x
+/// vocabulary; rows begin `stride` apart, and what lies between is set to 0.
 template<class T>
-void classify(cudaStream_t on, T* logits, std::int32_t const* targets, row_shape s, float gradient_scale,
+void classify(cudaStream_t on, T* logits, std::int32_t const* targets, row_shape s, int stride, float gradient_scale,
               float* losses);
 
 /// to[j] += the sum of column j: a bias's gradient. `scratch` has room as column_sum_grid says. Reads each number once.

@@ -15,6 +15,7 @@
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/gpt2/parameters.hpp>
+#include <pipewright/gpt2_cuda/late_sums.hpp>
 #include <pipewright/gpt2_cuda/operations.hpp>
 #include <pipewright/stage/remote_parameter.hpp>
 
@@ -26,6 +27,11 @@ using pipewright::cuda::context;
 /// Room for what a kernel leaves for the next one, apart from what stages ask for: `context.kept<small_room>()`.
 struct small_room : pipewright::cuda::scratch {
   using scratch::scratch;
+};
+
+/// Of a stage's gradients: `context.kept<late_squares>()`.
+struct late_squares : late_sums {
+  using late_sums::late_sums;
 };
 
 /// Where a tensor's fp32 numbers are, and the bf16 ones that stages compute with, which follow them; null where there are none.
@@ -52,13 +58,14 @@ class parameter_view {
     round();
   }
   /// Waits for the device.
-  double squares() const {
-    auto& room = context::here().kept<small_room>();
-    auto* const all_there = room.room<double>(1 + most_shares);  // and floats after it
-    sum<true>(stream(), at_->numbers, at_->size, reinterpret_cast<float*>(all_there + 1), all_there);
-    double all = 0;
-    pipewright::cuda::download<double>(all_there, {&all, 1});
-    return all;
+  double squares() const { return squares_later(0).get(); }
+  late_number& squares_later(std::size_t place) const {
+    auto& here = context::here();
+    auto& late = here.kept<late_squares>().of(place);
+    sum<true>(here.stream(), at_->numbers, at_->size, here.kept<small_room>().room<float>(most_shares),
+              late.on_device());
+    late.come();
+    return late;
   }
   void copy_from(parameter_view other) {
     copy(other.at_->numbers, at_->numbers);
@@ -124,7 +131,10 @@ void update_remote(Optimizer const& by, optimizer_step step, parameter_options o
   fresh.round();
 }
 
-/// A layer's tensors in one run of device memory, each from a multiple of 256 bytes: fp32 numbers, and for weights that stages read
+/// Rows of a matrix with those of zeros below it.
+constexpr int padded_rows(int rows) { return (rows + 63) / 64 * 64; }
+
+/// A layer's tensors in one run of device memory, each from a multiple of 256 bytes, matrices with padded_rows: fp32 numbers, and for weights that stages read
 /// as bf16 those beside them (master weights: 6 bytes each). Gradients are fp32 always: `parameter_memory<float>`. Copies are deep.
 template<number T> class parameter_memory {
   static constexpr bool rounds = !std::is_same_v<T, float>;
@@ -136,7 +146,9 @@ template<number T> class parameter_memory {
     for (auto const& p : parameters) {
       offsets_.push_back(end);
       places_.push_back({nullptr, nullptr, p.size(), p.key()});
-      end += (p.size() + 127) / 128 * 128;
+      auto const room =
+          static_cast<std::size_t>(p.rows > 1 ? padded_rows(p.rows) : 1) * static_cast<std::size_t>(p.columns);
+      end += (room + 127) / 128 * 128;
     }
     numbers_ = buffer<float>(end);
     if constexpr (rounds) rounded_ = buffer<T>(end);

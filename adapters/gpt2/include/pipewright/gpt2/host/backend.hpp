@@ -45,6 +45,7 @@ struct host_backend {
   static constexpr auto& attention_scratch = host::attention_scratch;
   static constexpr auto& attention = host::attention;
   static constexpr auto& attention_backward = host::attention_backward;
+  static constexpr auto& logits_stride = host::logits_stride;
   static constexpr auto& logits = host::logits;
   static constexpr auto& logits_backward_input = host::logits_backward_input;
   static constexpr auto& logits_backward_weights = host::logits_backward_weights;

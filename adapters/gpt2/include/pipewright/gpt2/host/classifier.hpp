@@ -12,6 +12,9 @@
 
 namespace pipewright::inline v0::gpt2::host {
 
+/// From row to row of the logits.
+[[nodiscard]] constexpr auto logits_stride(int vocabulary) noexcept -> int { return vocabulary; }
+
 /// logits = x table^T: the head's table is out x in (s.out is the vocabulary), as the token embedding is.
 inline void logits(float const* x, float const* table, linear_shape s, float* y) {
   gemm(s.rows, s.out, s.in, 1.f, {x, s.in}, transpose({table, s.in}), 0.f, y, s.out);
