@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pipewright/cuda/event.hpp>
+#include <pipewright/nccl/check.hpp>
+#include <pipewright/nccl/manifest.hpp>
+#include <pipewright/transport/transport.hpp>
+
+namespace pipewright::inline v0::nccl::detail {
+
+/// Raises a flag for a while.
+struct raised {
+  explicit raised(bool& flag) : flag{flag} { flag = true; }
+  raised(raised const&) = delete;
+  raised& operator=(raised const&) = delete;
+  ~raised() { flag = false; }
+  bool& flag;
+};
+
+/// One send or receive. Its slot's last use before it and its own end are points on the device.
+struct transfer {
+  message value;
+  manifest told;                        // the control transport's from when it is sent until it has come
+  std::optional<ticket> telling;        // of the manifest, until that is through
+  std::vector<std::uint8_t> on_device;  // by part
+  cuda::event last_use, end;
+  bool is_ready = false;   // a receive: the slot has its shape
+  bool is_queued = false;  // on the device, if anything of it goes there
+  bool uses_device = false;
+  std::uint64_t held = 0;  // the rank's stream waits for its end; the how-many-th of those
+
+  void begin(message with) {
+    value = with;
+    telling.reset();
+    is_ready = is_queued = uses_device = false;
+    held = 0;
+  }
+  bool is_over() const { return is_queued && (!uses_device || end.is_reached()); }
+};
+
+struct channel;
+
+/// A stream on which a communicator moves values, one group after the other.
+class lane {
+ public:
+  lane(ncclComm_t over, std::string what, bool is_shared) : over_{over}, what_{std::move(what)}, is_shared_{is_shared} {
+    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  lane(lane const&) = delete;
+  lane& operator=(lane const&) = delete;
+  ~lane() { cudaStreamDestroy(stream_); }
+
+  ncclComm_t over() const { return over_; }
+  /// Its name in sentences.
+  std::string const& what() const { return what_; }
+  cudaStream_t stream() const { return stream_; }
+  /// Whether by all channels. Then sends are kept back, to leave together with a receive.
+  bool is_shared() const { return is_shared_; }
+  std::vector<std::pair<channel*, transfer*>> kept_back;
+
+ private:
+  ncclComm_t const over_;
+  std::string const what_;
+  bool const is_shared_;
+  cudaStream_t stream_ = nullptr;
+};
+
+/// A rank's end of a channel: its transfers by number, those that are over dropped.
+struct channel {
+  channel_key key;
+  bool sends = false;
+  lane* over = nullptr;            // once connected
+  std::optional<ncclUniqueId> id;  // the source's, for its communicator
+  std::optional<manifest> first_told;
+  bool is_receiving = false;            // which may wait for the device, and look after all channels meanwhile
+  std::uint64_t first = 0, queued = 0;  // numbers of the oldest that is kept, and of the next to be queued
+  std::deque<std::unique_ptr<transfer>> kept;
+  std::vector<std::unique_ptr<transfer>> spare;
+
+  int peer() const { return sends ? key.destination : key.source; }
+  /// The peer's number, and this rank's, in the lane's communicator.
+  int peer_in_lane() const { return over->is_shared() ? peer() : sends ? 1 : 0; }
+  std::uint64_t end() const { return first + kept.size(); }
+  transfer& at(std::uint64_t number) { return *kept[static_cast<std::size_t>(number - first)]; }
+
+  transfer& append(message value) {
+    if (spare.empty()) spare.push_back(std::make_unique<transfer>());
+    kept.push_back(std::move(spare.back()));
+    spare.pop_back();
+    kept.back()->begin(value);
+    return *kept.back();
+  }
+  void drop_first() {
+    spare.push_back(std::move(kept.front()));
+    kept.pop_front();
+    ++first;
+  }
+};
+
+}  // namespace pipewright::inline v0::nccl::detail
