@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda_half.hpp"
+
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -8,9 +12,8 @@
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/products.hpp>
 #include <pipewright/cuda/recorder.hpp>
+#include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
-
-#include "cuda_half.hpp"
 
 #ifdef TRAINER_HAS_NCCL
 #include <pipewright/nccl/nccl.hpp>
@@ -34,14 +37,25 @@ class cuda_watch final : public device_watch {
 /// A rank's end over one transport of a device, beneath which another carries what the hosts say.
 template<class T> class device_endpoint final : public endpoint_of<T> {
  public:
-  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where)
-      : endpoint_of<T>(here), beneath_{beneath}, watch_{where} {}
+  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where, request const& r)
+      : endpoint_of<T>(here), beneath_{beneath}, watch_{where}, graph_{where}, has_graphs_{r.graphs && r.ranks == 1} {}
+  /// Says why steps were not run as graphs, where they should have been.
+  ~device_endpoint() override {
+    if (!graph_.why_not().empty())
+      fmt::print(stderr, "train_gpt2: steps were not run as CUDA graphs: {}\n", graph_.why_not());
+  }
   bool is_told_to_end() const override { return beneath_.is_told_to_end(); }
   device_watch* watch() const override { return &watch_; }
+  void run_step(std::function<void()> const& step, bool is_watched) override {
+    if (has_graphs_ && !is_watched) graph_(step);
+    else step();
+  }
 
  private:
   endpoint& beneath_;
   mutable cuda_watch watch_;
+  pw::cuda::step_graph graph_;
+  bool has_graphs_;
 };
 
 /// The number of a device's name; where it has none that of the local rank, round and round.
@@ -72,12 +86,12 @@ class on_devices final : public processes {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, shares_device ? 0 : static_cast<int>(place)), beneath.rank());
       if (!r.deterministic) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
-      if (shares_device) return run_over<pw::cuda::loopback::endpoint<endpoint>>(part_of, beneath, where);
+      if (shares_device) return run_over<pw::cuda::loopback::endpoint<endpoint>>(part_of, beneath, where, r);
 #ifdef TRAINER_HAS_NCCL
       pw::nccl::options how;
       how.deadline = r.deadline;
       if (!r.has_documents() || r.pad_to > 0) how.shapes = pw::nccl::fixed;
-      return run_over<pw::nccl::endpoint<endpoint>>(part_of, beneath, where, how);
+      return run_over<pw::nccl::endpoint<endpoint>>(part_of, beneath, where, r, how);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
 #endif
@@ -86,9 +100,9 @@ class on_devices final : public processes {
 
  private:
   template<class T> static share run_over(part const& part_of, endpoint& beneath, pw::cuda::context& where,
-                                          auto const&... how) {
+                                          request const& r, auto const&... how) {
     T over(beneath, where, how...);
-    device_endpoint<T> end(over, beneath, where);
+    device_endpoint<T> end(over, beneath, where, r);
     share made = part_of(end);
     where.wait();
     return made;

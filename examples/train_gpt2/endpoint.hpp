@@ -50,6 +50,8 @@ class endpoint {
   virtual bool is_told_to_end() const = 0;
   /// Where not null, its times are those of the rank's actions, and not the host's.
   virtual device_watch* watch() const { return nullptr; }
+  /// Runs a step; where a device can have it as one piece of work, and nobody asks for its actions' times, so.
+  virtual void run_step(std::function<void()> const& step, [[maybe_unused]] bool is_watched) { step(); }
 };
 static_assert(pw::transport<endpoint>);
 

@@ -282,7 +282,8 @@ template<class Set> class training {
       seen.recording = step >= r_.steps - shown;
       auto const before = pipeline.bytes_sent();
       pw::step_result told;
-      auto const here_tokens = batches.with_next(step, [&](auto const& batch) { told = pipeline.step(batch); });
+      auto const here_tokens = batches.with_next(
+          step, [&](auto const& batch) { here.run_step([&] { told = pipeline.step(batch); }, seen.recording); });
       tokens += here_tokens;
       tokens_of_lap += here_tokens;
       bool const last = step + 1 == r_.steps, evaluates = evaluates_after(step), saves = saves_after(step);

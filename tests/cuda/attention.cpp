@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on tensor cores against the host backend, as kernels.cpp has the other kernels; and the instructions that
 // the stand-in (on_host/tensor_core_on_host.h) has for it, against plain products.
-#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <random>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -16,71 +14,28 @@
 #include <pipewright/gpt2/host/attention.hpp>
 #include <pipewright/gpt2_cuda/attention.cuh>
 
+#include "kernel_testing.hpp"
+
 namespace {
 
+using namespace kernel_testing;
 namespace gpt2 = pipewright::gpt2;
-namespace cuda = pipewright::gpt2::cuda;
 namespace host = pipewright::gpt2::host;
 namespace tensor_core = pipewright::gpt2::cuda::tensor_core;
 
 using cuda::bf16;
-using numbers = std::vector<float>;
+using vector = device_vector<bf16>;
 
 std::mt19937 engine(7);
 
-numbers wide(std::vector<bf16> const& from) {
-  numbers all;
-  for (auto const v : from) all.push_back(cuda::wide(v));
-  return all;
-}
-std::vector<bf16> drawn(std::size_t n) {
-  std::normal_distribution<float> draw;
-  std::vector<bf16> all;
-  for (std::size_t i = 0; i < n; ++i) all.push_back(cuda::narrow<bf16>(draw(engine)));
-  return all;
-}
-template<class T> std::vector<T> poisoned(std::size_t n) {
-  return std::vector<T>(n, cuda::narrow<T>(std::numeric_limits<float>::quiet_NaN()));
-}
+std::vector<bf16> drawn(std::size_t n) { return kernel_testing::drawn<bf16>(engine, n); }
 
-/// The norm of the difference over the norm of what is expected.
-double difference(numbers const& found, numbers const& expected) {
-  REQUIRE(found.size() == expected.size());
-  double off = 0, all = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    double const f = found[i], e = expected[i];
-    off += (f - e) * (f - e);
-    all += e * e;
-  }
-  return std::isfinite(off) ? std::sqrt(off / std::max(all, 1e-30)) : off;
+__device__ __host__ std::uint32_t two_of(bf16 first, bf16 second) {
+  bf16 const two[]{first, second};
+  std::uint32_t made;
+  memcpy(&made, two, sizeof made);
+  return made;
 }
-double difference(std::vector<bf16> const& found, numbers const& expected) { return difference(wide(found), expected); }
-
-/// Runs work() with the threads of a block in each order; it returns what the kernels gave, which must be the same
-/// bits.
-template<class Work> auto in_every_order(Work work) {
-  using enum cuda_on_host::order;
-  auto const same = [](auto const& a, auto const& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
-  };
-  auto const first = work();
-  for (auto const order : {descending, mixed, warp_by_warp}) {
-    cuda_on_host::threads_run = order;
-    auto const again = work();
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      CHECK((... && same(std::get<I>(first), std::get<I>(again))));
-    }(std::make_index_sequence<std::tuple_size_v<decltype(first)>>());
-  }
-  cuda_on_host::threads_run = ascending;
-  return first;
-}
-
-gpt2::dropout mask_of(float probability) {
-  return {.stream = pipewright::keyed_random{.seed = 3, .step = 2, .micro_batch = 1, .layer = 4}.at(2),
-          .probability = probability};
-}
-
-std::uint32_t two_of(bf16 first, bf16 second) { return first.bits | std::uint32_t{second.bits} << 16; }
 
 /// c = a b, row-major, the fragments as the PTX ISA numbers their elements.
 __global__ void one_product(bf16 const* a, bf16 const* b, float* c) {
@@ -155,11 +110,12 @@ template<int D> void check_two_products(int size) {
   auto const columns = static_cast<std::size_t>(size);
   auto const a = drawn(16 * columns);
   auto b = drawn(30 * columns);
+  vector const given_a(a), given_b(b);
   auto const [c, d] = in_every_order([&] {
     auto to_c = poisoned<float>(16 * 32);
     auto to_d = poisoned<bf16>(16 * columns);
-    cuda::launch{nullptr, 1, 128, 2 * 96 * D}("two_products", two_products<D>, a.data(), b.data(), size, to_c.data(),
-                                              to_d.data());
+    cuda::launch{nullptr, 1, 128, 2 * 96 * D}("two_products", two_products<D>, given_a.data(), given_b.data(), size,
+                                              to_c.data(), to_d.data());
     return std::tuple(to_c, to_d);
   });
   b.resize(32 * columns, cuda::narrow<bf16>(0.f));
@@ -173,9 +129,10 @@ template<int D> void check_two_products(int size) {
 
 TEST_CASE("a product of fragments") {
   auto const a = drawn(16 * 16), b = drawn(16 * 8);
+  vector const given_a(a), given_b(b);
   auto const [c] = in_every_order([&] {
     auto to = poisoned<float>(16 * 8);
-    cuda::launch{nullptr, 1, 32}("one_product", one_product, a.data(), b.data(), to.data());
+    cuda::launch{nullptr, 1, 32}("one_product", one_product, given_a.data(), given_b.data(), to.data());
     return std::tuple(to);
   });
   auto expected = product(wide(a), wide(b), 16, 16, 8);
@@ -186,9 +143,10 @@ TEST_CASE("a product of fragments") {
 
 TEST_CASE("matrices from shared memory") {
   auto const from = drawn(4 * 64);
+  vector const given(from);
   auto const [plain, turned] = in_every_order([&] {
-    std::vector<std::uint32_t> a(128), b(128);
-    cuda::launch{nullptr, 1, 32, 512}("four_matrices", four_matrices, from.data(), a.data(), b.data());
+    device_vector<std::uint32_t> a(std::vector<std::uint32_t>(128)), b(a);
+    cuda::launch{nullptr, 1, 32, 512}("four_matrices", four_matrices, given.data(), a.data(), b.data());
     return std::tuple(a, b);
   });
   for (std::size_t m = 0; m < 4; ++m)
@@ -228,31 +186,35 @@ TEST_CASE("attention on tensor cores and its backward, in place and apart") {
     auto const rows = static_cast<std::size_t>(s.rows()), width = static_cast<std::size_t>(s.width);
     auto const queries = rows * static_cast<std::size_t>(s.heads);
     auto const qkv = drawn(3 * rows * width), gradient = drawn(rows * width);
-    REQUIRE(cuda::detail::is_for_tensor_cores<bf16>(s, qkv.data(), gradient.data()));
+    vector const given_qkv(qkv), given_gradient(gradient);
+    REQUIRE(cuda::detail::is_for_tensor_cores<bf16>(s, given_qkv.data(), given_gradient.data()));
     numbers out(rows * width), level(queries), d_qkv(3 * rows * width), scratch(host::attention_scratch(s));
     host::attention(wide(qkv).data(), s, mask, scratch.data(), out.data(), level.data());
     auto const [got, got_level] = in_every_order([&] {
       auto to = poisoned<bf16>(out.size());
       auto l = poisoned<float>(queries);
-      cuda::attention(nullptr, qkv.data(), s, mask, to.data(), l.data());
+      cuda::attention(nullptr, given_qkv.data(), s, mask, to.data(), l.data());
       return std::tuple(to, l);
     });
     CHECK(difference(got, out) < 1e-2);
     CHECK(difference(got_level, level) < 1e-5);
+    vector const given(got);
+    device_vector<float> const given_level(got_level);
     host::attention_backward(wide(qkv).data(), wide(got).data(), level.data(), wide(gradient).data(), s, mask,
                              scratch.data(), d_qkv.data());
     auto const backward = [&](bf16 const* from, bf16* to) {
       auto room = poisoned<bf16>(cuda::attention_scratch(s));
-      cuda::attention_backward(nullptr, from, got.data(), got_level.data(), gradient.data(), s, mask, room.data(), to);
+      cuda::attention_backward(nullptr, from, given.data(), given_level.data(), given_gradient.data(), s, mask,
+                               room.data(), to);
     };
     auto const [in_place] = in_every_order([&] {
-      auto to = qkv;
+      auto to = given_qkv;
       backward(to.data(), to.data());
       return std::tuple(to);
     });
     auto apart = poisoned<bf16>(d_qkv.size());
-    backward(qkv.data(), apart.data());
-    CHECK(std::memcmp(apart.data(), in_place.data(), apart.size() * sizeof apart[0]) == 0);
+    backward(given_qkv.data(), apart.data());
+    CHECK(same_bits(apart.on_host(), in_place));
     // each of the three alone: where there is one key, queries and keys have no gradients
     for (std::size_t which = s.length > 1 ? 0 : 2; which < 3; ++which) {
       numbers found, expected;
@@ -267,15 +229,17 @@ TEST_CASE("attention on tensor cores and its backward, in place and apart") {
 TEST_CASE("heads that tensor cores cannot have, and numbers that lie amiss") {
   gpt2::attention_shape const s{1, 40, 2, 24};
   auto const qkv = drawn(3 * 40 * 24 + 1);
+  vector const given(qkv);
   numbers out(40 * 24), level(80), scratch(host::attention_scratch(s));
-  CHECK_FALSE(cuda::detail::is_for_tensor_cores<bf16>(s, qkv.data()));
-  CHECK_FALSE(cuda::detail::is_for_tensor_cores<bf16>({1, 40, 3, 24}, qkv.data() + 1));
+  CHECK_FALSE(cuda::detail::is_for_tensor_cores<bf16>(s, given.data()));
+  CHECK_FALSE(cuda::detail::is_for_tensor_cores<bf16>({1, 40, 3, 24}, given.data() + 1));
   CHECK_FALSE(cuda::detail::is_for_tensor_cores<float>({1, 40, 3, 24}, out.data()));
   for (gpt2::attention_shape const each : {s, gpt2::attention_shape{1, 40, 3, 24}}) {
     auto const whole = wide(qkv);
     host::attention(whole.data() + 1, each, {}, scratch.data(), out.data(), numbers(120).data());
     auto to = poisoned<bf16>(out.size());
-    cuda::attention(nullptr, qkv.data() + 1, each, {}, to.data(), poisoned<float>(120).data());
+    auto level_of = poisoned<float>(120);
+    cuda::attention(nullptr, given.data() + 1, each, {}, to.data(), level_of.data());
     CHECK(difference(to, out) < 1e-2);
   }
 }

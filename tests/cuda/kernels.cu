@@ -26,7 +26,8 @@ template<class T> void every_kernel(cudaStream_t on, T* at, float* numbers, doub
   cuda::classify<T>(on, at, tokens, {1, 1}, 1, 1, numbers);
   cuda::attention<T>(on, at, {1, 1, 1, 64}, {}, at, numbers);
   cuda::attention_backward<T>(on, at, at, numbers, at, {1, 1, 1, 64}, {}, at, at);
-  cuda::adam_update<T>(on, {}, {}, {}, numbers, at, 1, numbers, numbers, numbers);
+  cuda::adam_update<T>(on, nullptr, numbers, at, 1, numbers, numbers, numbers);
+  cuda::sgd_update<T>(on, nullptr, numbers, at, 1, numbers, numbers);
   cuda::sum<true, T>(on, at, 1, numbers, sum);
 }
 template void every_kernel(cudaStream_t, float*, float*, double*, std::int32_t*);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products by cuBLASLt, which stands here on the host's BLAS (on_host/): sizes, transposed factors, types, what is kept.
+// Matrix products by cuBLASLt: sizes, transposed factors, types, what is kept. Without a device it stands on the host's BLAS
+// (on_host/); on one (tests/gpu) it is NVIDIA's.
 #include <cmath>
 #include <cstddef>
 #include <random>
@@ -105,13 +106,36 @@ TEST_CASE("to time the ways there are changes no result") {
   cuda::context here;
   auto& multiply = here.kept<cuda::products>();
   multiply.choose(cuda::choice::by_timing);
+#ifdef PIPEWRIGHT_ON_DEVICE
+  for (cuda::product const p : {cuda::product{64, 128, 256}, {128, 64, 32, true, false}, {64, 64, 512, false, true}})
+    for (bool const adds : {true, false}) {
+      check_product<float, float>(multiply, p, adds, false);
+      check_product<bf16, bf16>(multiply, p, adds, !adds);
+      check_product<bf16, float>(multiply, p, adds, false);
+    }
+#else
   auto const before = cuda_on_host::lt_products;
   check_product<float, float>(multiply, {6, 8, 8}, true, false);
   auto const timed = cuda_on_host::lt_products - before;
   CHECK(timed > 2);
   check_product<float, float>(multiply, {6, 8, 8}, true, false);
   CHECK(cuda_on_host::lt_products - before == timed + 1);
+#endif
 }
+
+#ifdef PIPEWRIGHT_ON_DEVICE
+TEST_CASE("the same product again and again is the same bits") {
+  cuda::context here;
+  auto const a = on_device(drawn<bf16>(512, 4096)), b = on_device(drawn<bf16>(4096, 256));
+  auto const once = [&] {
+    cuda::buffer<float> c(512 * 256);
+    here.kept<cuda::products>()({512, 256, 4096}, a.data(), b.data(), 0.f, c.data());
+    return on_host(c);
+  };
+  auto const first = once();
+  for (int i = 0; i < 5; ++i) CHECK(once() == first);
+}
+#else
 
 TEST_CASE("a product that cannot be computed is an error that says which") {
   cuda::context here;
@@ -128,3 +152,4 @@ TEST_CASE("a product that cannot be computed is an error that says which") {
       said ==
       "pipewright: cuBLASLt has no way to multiply 2 x 3 by 3 x 2 here; choose sizes that are multiples of 8, or fp32");
 }
+#endif

@@ -12,6 +12,8 @@ train() { "$trainer" --backend cuda --deterministic --quiet --sample 0 --json - 
 
 alone=$(train --ranks 1 --schedule sequential --steps 6)
 [ -n "$alone" ] || fail "one rank said nothing"
+queued=$(train --ranks 1 --schedule sequential --steps 6 --no-graphs)
+[ "$alone" = "$queued" ] || fail "as graphs $alone, kernel by kernel $queued"
 for options in "2 --schedule flush" "4 --schedule gpipe" "2 --schedule interleaved"; do
   found=$(train --ranks $options --steps 6)
   if [ "$found" = "$alone" ]; then echo "passed $options: $found"; else fail "$options: $found, one rank $alone"; fi

@@ -53,11 +53,21 @@ struct sgd {
 
   static constexpr std::size_t states = 1;
 
+  /// What all elements of a parameter have in common in an update.
+  template<class T> struct terms {
+    T rate, momentum, decay, scale;
+  };
+  template<class T> terms<T> terms_of(optimizer_step step, parameter_options options) const {
+    return {.rate = static_cast<T>(options.frozen ? 0 : rate.at(step.number)),
+            .momentum = static_cast<T>(momentum),
+            .decay = static_cast<T>(options.decay ? weight_decay : 0),
+            .scale = static_cast<T>(step.gradient_scale)};
+  }
+
   template<class T>
   void update(optimizer_step step, parameter_options options, std::span<T const> newest, std::span<T const> gradient,
               std::span<T> fresh, std::array<std::span<T>, states> state) const {
-    T const lr = static_cast<T>(options.frozen ? 0 : rate.at(step.number)), scale = static_cast<T>(step.gradient_scale);
-    T const mu = static_cast<T>(momentum), decay = static_cast<T>(options.decay ? weight_decay : 0);
+    auto const [lr, mu, decay, scale] = terms_of<T>(step, options);
     for (std::size_t i = 0; i < newest.size(); ++i) {
       T const g = gradient[i] * scale + decay * newest[i];
       T& moving = state[0][i];

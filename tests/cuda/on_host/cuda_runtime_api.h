@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Enough of CUDA's runtime to run programs of it without a device: memory is the host's, poisoned when it is new. A stream does
-// nothing before it must: what was queued runs when a host waits for it, or another stream that waits for an event of it does.
-// So an order that nobody asked for does not come about, and what an asynchronous copy reads too late it reads wrong. The default
-// stream has done its work when the call returns. Work may wait for what another thread has yet to queue, or for ever, where
-// streams wait for each other in a circle: then nothing of it is done, and who looks is told so each time.
+// Enough of CUDA's runtime to run programs of it without a device: memory is the host's, poisoned when it is new. A
+// stream does nothing before it must: what was queued runs when a host waits for it, or another stream that waits for
+// an event of it does. So an order that nobody asked for does not come about, and what an asynchronous copy reads too
+// late it reads wrong. The default stream has done its work when the call returns. Work may wait for what another
+// thread has yet to queue, or for ever, where streams wait for each other in a circle: then nothing of it is done, and
+// who looks is told so each time.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -194,6 +195,18 @@ inline cudaError_t cudaFree(void* at) {
   cuda_on_host::held_bytes -= cuda_on_host::held.at(at);
   cuda_on_host::held.erase(at);
   ::operator delete(at, std::align_val_t{256});
+  return cudaSuccess;
+}
+/// In the order of the stream, as real ones: who still uses memory that another stream has freed is seen by the address sanitizer.
+inline cudaError_t cudaMallocAsync(void** to, std::size_t bytes, cudaStream_t) {
+  PIPEWRIGHT_ON_HOST(cudaMallocAsync);
+  return cudaMalloc(to, bytes);
+}
+inline cudaError_t cudaFreeAsync(void* at, cudaStream_t on) {
+  PIPEWRIGHT_ON_HOST(cudaFreeAsync);
+  cuda_on_host::held_bytes -= cuda_on_host::held.at(at);
+  cuda_on_host::held.erase(at);
+  cuda_on_host::enqueue(on, [at] { ::operator delete(at, std::align_val_t{256}); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMallocHost(void** to, std::size_t bytes) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,12 +28,13 @@ class context {
   context(context const&) = delete;
   context& operator=(context const&) = delete;
   ~context() {
+    context* const other = std::exchange(current(), this);
     kept_.clear();
     cudaStreamDestroy(stream_);
-    if (current() != this) return;
-    current() = before_;
-    detail::rank_here = before_ == nullptr ? -1 : before_->rank_;
-    if (before_ != nullptr) cudaSetDevice(before_->device_);
+    context* const next = other == this ? before_ : other;
+    current() = next;
+    detail::rank_here = next == nullptr ? -1 : next->rank_;
+    if (next != nullptr) cudaSetDevice(next->device_);
   }
 
   /// The one in which this thread works. Throws error where there is none.
@@ -43,6 +45,8 @@ class context {
           "pipewright::cuda::loopback::run");
     return *current();
   }
+  /// The same, or null.
+  static context* of_this_thread() noexcept { return current(); }
   /// From now on this thread works here; for a thread that drives several ranks.
   void work_here() {
     check(cudaSetDevice(device_), "cudaSetDevice");
@@ -55,17 +59,27 @@ class context {
   int rank() const noexcept { return rank_; }
   /// The host waits for all that was queued so far; what went wrong there is thrown, and what meanwhile() throws.
   void wait() {
+    hand_over();
+    at_once const now;
     point_.record(stream_);
-    wait(point_);
+    look_until(point_);
   }
   /// The same for one point of any stream.
   void wait(event const& point) {
-    for (int looks = 0; !point.is_reached(); ++looks) {
-      if (meanwhile_) meanwhile_();
-      if (looks < eager_looks) std::this_thread::yield();
-      else std::this_thread::sleep_for(std::chrono::microseconds(20));
-    }
+    if (hands_over_) return wait();  // the point may be one that was written down, and recorded nowhere
+    look_until(point);
   }
+  /// What hands the device the work that was written down (see step_graph), before the host waits for it; empty: nothing was.
+  void hand_over_to(std::function<void()> hand_over) {
+    hands_over_ = std::move(hand_over);
+    if (hands_over_) ++lists_;
+  }
+  void hand_over() {
+    if (hands_over_) hands_over_();
+  }
+  /// Whether work is written down at present, and how many times that has begun.
+  bool writes_down() const { return static_cast<bool>(hands_over_); }
+  std::uint64_t lists() const { return lists_; }
   /// What the host does again and again while it waits for the device: looks whether another rank has failed, or a deadline has
   /// passed. Empty: nothing.
   void meanwhile(std::function<void()> look) { meanwhile_ = std::move(look); }
@@ -78,6 +92,21 @@ class context {
   }
 
  private:
+  /// While it is there nothing is written down.
+  struct at_once {
+    work_list* const before = std::exchange(detail::list_here, nullptr);
+    at_once() = default;
+    at_once(at_once const&) = delete;
+    at_once& operator=(at_once const&) = delete;
+    ~at_once() { detail::list_here = before; }
+  };
+  void look_until(event const& point) {
+    for (int looks = 0; !point.is_reached(); ++looks) {
+      if (meanwhile_) meanwhile_();
+      if (looks < eager_looks) std::this_thread::yield();
+      else std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
+  }
   static context*& current() {
     static thread_local context* one = nullptr;
     return one;
@@ -108,7 +137,8 @@ class context {
 
   cudaStream_t const stream_;
   event point_;
-  std::function<void()> meanwhile_;
+  std::function<void()> meanwhile_, hands_over_;
+  std::uint64_t lists_ = 0;
   std::map<std::type_index, std::shared_ptr<void>> kept_;
 };
 

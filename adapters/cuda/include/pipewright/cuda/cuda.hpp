@@ -3,8 +3,11 @@
 // Everything of the CUDA adapter but matrix products (matmul.hpp), which need cuBLASLt.
 
 #include <pipewright/cuda/check.hpp>
+#include <pipewright/cuda/constants.hpp>
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/event.hpp>
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/memory.hpp>
+#include <pipewright/cuda/queue.hpp>
 #include <pipewright/cuda/recorder.hpp>
+#include <pipewright/cuda/step_graph.hpp>

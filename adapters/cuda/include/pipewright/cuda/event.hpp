@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <pipewright/cuda/check.hpp>
+#include <pipewright/cuda/queue.hpp>
 
 namespace pipewright::inline v0::cuda {
 
@@ -23,10 +24,18 @@ class event {
     if (of_ != nullptr) cudaEventDestroy(of_);
   }
 
-  /// The point is after all that was queued on the stream so far.
-  void record(cudaStream_t on) { check(cudaEventRecord(of_, on), "cudaEventRecord"); }
-  /// What is queued on the stream from now on comes after the point, as last recorded. The host goes on.
-  void hold(cudaStream_t waiting) const { check(cudaStreamWaitEvent(waiting, of_, 0), "cudaStreamWaitEvent"); }
+  /// The point is after all that was queued on the stream so far. Nothing while a thread's work is written down: its host then waits
+  /// for all of it.
+  void record(cudaStream_t on) {
+    if (detail::list_here == nullptr) check(cudaEventRecord(of_, on), "cudaEventRecord");
+  }
+  /// What is queued on the stream from now on comes after the point, as last recorded. The host goes on. Throws error while a
+  /// thread's work is written down, which is of one stream.
+  void hold(cudaStream_t waiting) const {
+    if (detail::list_here != nullptr)
+      throw error("pipewright: a step whose transfers go by other streams cannot be one graph; run it without");
+    check(cudaStreamWaitEvent(waiting, of_, 0), "cudaStreamWaitEvent");
+  }
   /// Whether the work before the point is done.
   bool is_reached() const {
     auto const code = cudaEventQuery(of_);

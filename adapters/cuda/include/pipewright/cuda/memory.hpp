@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -21,22 +22,32 @@ inline std::string spelled_bytes(std::size_t bytes) {
   return bytes < std::size_t{10} << 20 ? std::to_string(bytes) + " bytes" : std::to_string(bytes >> 20) + " MiB";
 }
 
+/// In the order of the stream of the thread's context: neither waits for the device, on which kernels of other streams may wait for
+/// what this host is still to queue.
 struct of_device {
   static void* allocate(std::size_t bytes) {
     void* at = nullptr;
-    auto const code = cudaMalloc(&at, bytes);
+    auto const code = cudaMallocAsync(&at, bytes, context::here().stream());
     if (code != cudaErrorMemoryAllocation) {
-      check(code, "cudaMalloc");
+      check(code, "cudaMallocAsync");
       return at;
     }
     static_cast<void>(cudaGetLastError());
     std::size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    throw error("pipewright: " + place_of("cudaMalloc", std::source_location::current()) + " found no room for " +
+    throw error("pipewright: " + place_of("cudaMallocAsync", std::source_location::current()) + " found no room for " +
                 spelled_bytes(bytes) + " more on the device, of whose " + spelled_bytes(total) + " " +
                 spelled_bytes(free) + " are free; choose smaller micro-batches, more ranks, or recompute");
   }
-  static void free(void* at) noexcept { cudaFree(at); }
+  static void free(void* at) noexcept {
+    auto* const here = context::of_this_thread();
+    if (here == nullptr) return static_cast<void>(cudaFree(at));
+    try {
+      here->hand_over();               // work that is written down may use it
+    } catch (std::exception const&) {  // the next wait says it again
+    }
+    cudaFreeAsync(at, here->stream());
+  }
 };
 struct of_host {
   static void* allocate(std::size_t bytes) {
@@ -70,7 +81,7 @@ template<class T, class Where> class run {
   T* data() noexcept { return at_; }
   T const* data() const noexcept { return at_; }
   std::size_t size() const noexcept { return size_; }
-  /// Makes room for n. Where there was less, what was held is lost, and the device has done all its work before.
+  /// Makes room for n. Where there was less, what was held is lost.
   void resize(std::size_t n) {
     if (n > room_) {
       if (at_ != nullptr) Where::free(std::exchange(at_, nullptr));  // not both at once
@@ -117,16 +128,9 @@ template<class T> class buffer : public detail::run<T, detail::of_device> {
   std::vector<std::int64_t> shape() const { return {static_cast<std::int64_t>(this->size())}; }
   void reshape(std::span<std::int64_t const> numbers) { this->resize(static_cast<std::size_t>(numbers[0])); }
 
-  void clear() {
-    if (this->size() > 0)
-      check(cudaMemsetAsync(this->data(), 0, this->size() * sizeof(T), context::here().stream()), "cudaMemsetAsync");
-  }
+  void clear() { queue_zeros(context::here().stream(), this->data(), this->size()); }
   /// From as many T's, on the device or in pinned memory.
-  void copy_from(T const* from) {
-    if (this->size() > 0)
-      check(cudaMemcpyAsync(this->data(), from, this->size() * sizeof(T), cudaMemcpyDefault, context::here().stream()),
-            "cudaMemcpyAsync");
-  }
+  void copy_from(T const* from) { queue_copy(context::here().stream(), from, this->size(), this->data()); }
 };
 
 /// Owned memory of the host that the device reads and writes by itself, while the host goes on.
@@ -135,14 +139,12 @@ template<class T> using pinned_buffer = detail::run<T, detail::of_host>;
 /// Copies between the host and the device, done when they return.
 template<class T> void upload(std::span<T const> from, T* to) {
   auto& here = context::here();
-  if (from.empty()) return;
-  check(cudaMemcpyAsync(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, here.stream()), "cudaMemcpyAsync");
+  queue_copy(here.stream(), from.data(), from.size(), to);
   here.wait();
 }
 template<class T> void download(T const* from, std::span<T> to) {
   auto& here = context::here();
-  if (to.empty()) return;
-  check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, here.stream()), "cudaMemcpyAsync");
+  queue_copy(here.stream(), from, to.size(), to.data());
   here.wait();
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <source_location>
 #include <span>
@@ -96,7 +97,7 @@ class products {
     auto const aligned = (address(a) | address(b) | address(c) | address(bias)) % 256 == 0;
     key const which{of, detail::type_of<T>, detail::type_of<C>, beta != 0, bias != nullptr, aligned};
     auto found = std::ranges::find(plans_, which, &plan::of);
-    if (found == plans_.end()) found = plans_.insert(found, make(which, a, b, beta, c, bias));
+    if (found == plans_.end()) found = plans_.insert(plans_.end(), make(which, a, b, beta, c, bias));
     run(*found, found->how, a, b, beta, c, c, bias);
   }
 
@@ -152,7 +153,8 @@ class products {
                   " by " + std::to_string(p.k) + " x " + std::to_string(p.n) +
                   " here; choose sizes that are multiples of 8, or fp32");
     made.how = ways.front();
-    if (how_ == choice::by_timing && ways.size() > 1) made.how = fastest(made, ways, a, b, beta, c, bias, p);
+    if (how_ == choice::by_timing && ways.size() > 1 && !where_.writes_down())
+      made.how = fastest(made, ways, a, b, beta, c, bias, p);
     return made;
   }
 
@@ -182,12 +184,19 @@ class products {
 
   template<class T, class C>
   void run(plan& of, way const& by, T const* a, T const* b, float beta, C const* c, C* d, T const* bias) {
-    if (bias != nullptr) set(of.what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void const*>(bias));
     if (workspace_.size() == 0) workspace_.resize(workspace_bytes);
+    queue("cublasLtMatmul", where_.stream(), &products::multiply, this, &of, by, static_cast<void const*>(a),
+          static_cast<void const*>(b), beta, static_cast<void const*>(c), static_cast<void*>(d),
+          static_cast<void const*>(bias));
+  }
+  static cudaError_t multiply(cudaStream_t on, products* self, plan* of, way by, void const* a, void const* b,
+                              float beta, void const* c, void* d, void const* bias) {
+    if (bias != nullptr) set(of->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     float const alpha = 1;
-    detail::check(cublasLtMatmul(handle_, of.what.get(), &alpha, b, of.a.get(), a, of.b.get(), &beta, c, of.c.get(), d,
-                                 of.c.get(), &by.of, workspace_.data(), workspace_bytes, where_.stream()),
+    detail::check(cublasLtMatmul(self->handle_, of->what.get(), &alpha, b, of->a.get(), a, of->b.get(), &beta, c,
+                                 of->c.get(), d, of->c.get(), &by.of, self->workspace_.data(), workspace_bytes, on),
                   "cublasLtMatmul");
+    return cudaSuccess;
   }
 
   /// Runs each a few times, into memory of its own: c must be added to once.
@@ -217,7 +226,7 @@ class products {
   context& where_;
   cublasLtHandle_t handle_ = nullptr;
   choice how_ = choice::by_rule;
-  std::vector<plan> plans_;  // dozens
+  std::deque<plan> plans_;  // dozens; they stay where they are
   detail::run<std::byte, detail::of_device> workspace_;
 };
 

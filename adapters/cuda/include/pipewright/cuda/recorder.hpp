@@ -18,7 +18,7 @@ namespace pipewright::inline v0::cuda {
 
 /// An observer that measures when the device ran what a rank queued, by events on the rank's stream, and marks each action for
 /// NVIDIA's profilers as an NVTX range ("2F0"). One for each rank, in that rank's thread; `measured_trace` joins what they took.
-/// Transfers are left out: they are no work of that stream.
+/// Transfers are left out: they are no work of that stream; and steps that run as one graph (step_graph), which has no actions.
 class recorder {
   using clock = std::chrono::steady_clock;
 
@@ -60,7 +60,8 @@ class recorder {
     instruction ran{};
     event begin{true}, end{true};
   };
-  static bool is_work(pipewright::event const& e) {
+  bool is_work(pipewright::event const& e) const {
+    if (where_.writes_down()) return false;
     return is_compute(e.instruction.what.what) || e.instruction.what.what == kind::update;
   }
   double seconds(event const& at) const { return zero_seconds_ + 1e-3 * double{at.milliseconds_since(zero_)}; }

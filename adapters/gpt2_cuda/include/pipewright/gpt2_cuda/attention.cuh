@@ -255,10 +255,13 @@ template<class T>
 void copy_rows(cudaStream_t on, T const* from, std::size_t stride, std::size_t rows, std::size_t width, T* to,
                std::size_t stride_of_to) {
   if (rows == 0) return;
-  if (cudaError_t const code = cudaMemcpy2DAsync(to, stride_of_to * sizeof(T), from, stride * sizeof(T),
-                                                 width * sizeof(T), rows, cudaMemcpyDeviceToDevice, on);
-      code != cudaSuccess)
-    throw error(std::string("pipewright: rows cannot be copied on the device: ") + cudaGetErrorString(code));
+  pipewright::cuda::queue(
+      "cudaMemcpy2DAsync", on,
+      +[](cudaStream_t stream, T* into, std::size_t pitch, T const* source, std::size_t pitch_of_source,
+          std::size_t bytes, std::size_t count) {
+        return cudaMemcpy2DAsync(into, pitch, source, pitch_of_source, bytes, count, cudaMemcpyDeviceToDevice, stream);
+      },
+      to, stride_of_to * sizeof(T), from, stride * sizeof(T), width * sizeof(T), rows);
 }
 
 }  // namespace detail

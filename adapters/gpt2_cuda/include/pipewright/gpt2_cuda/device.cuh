@@ -9,6 +9,7 @@
 
 #include <cuda_runtime.h>
 
+#include <pipewright/cuda/queue.hpp>
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2_cuda/grids.hpp>
@@ -117,31 +118,29 @@ struct launch {
   unsigned blocks, threads;
   std::size_t shared = 0;
   unsigned rows_of_blocks = 1;
+  unsigned gap = 0;  // said outright: two equal launches are the same bytes
 
   /// Throws error where CUDA refuses.
   template<class... Takes> void operator()(char const* name, void (*kernel)(Takes...),
                                            std::type_identity_t<Takes>... given) const {
-    if (blocks == 0) return;
-    cudaLaunchConfig_t how{};
-    how.gridDim = {blocks, rows_of_blocks, 1};
-    how.blockDim = {threads, 1, 1};
-    how.dynamicSmemBytes = shared;
-    how.stream = on;
-    cudaError_t code = cudaSuccess;
-    if (shared > ungranted_shared)  // what only those get that ask for it
-      code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    if (code == cudaSuccess) code = cudaLaunchKernelEx(&how, kernel, given...);
-    if (code != cudaSuccess)
-      throw error(std::string("pipewright: the kernel ") + name + " cannot be started: " + cudaGetErrorString(code));
+    if (blocks > 0) pipewright::cuda::queue(name, on, &start<Takes...>, *this, kernel, given...);
+  }
+
+ private:
+  template<class... Takes>
+  static cudaError_t start(cudaStream_t on, launch how, void (*kernel)(Takes...), Takes... given) {
+    cudaLaunchConfig_t shape{};
+    shape.gridDim = {how.blocks, how.rows_of_blocks, 1};
+    shape.blockDim = {how.threads, 1, 1};
+    shape.dynamicSmemBytes = how.shared;
+    shape.stream = on;
+    if (how.shared > ungranted_shared)  // what only those get that ask for it
+      if (auto const code =
+              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(how.shared));
+          code != cudaSuccess)
+        return code;
+    return cudaLaunchKernelEx(&shape, kernel, given...);
   }
 };
-
-/// to[i] = from[i], on the device; nothing where they are one.
-template<class T> void copy(cudaStream_t on, T const* from, std::size_t count, T* to) {
-  if (from == to || count == 0) return;
-  if (cudaError_t const code = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, on);
-      code != cudaSuccess)
-    throw error(std::string("pipewright: numbers cannot be copied on the device: ") + cudaGetErrorString(code));
-}
 
 }  // namespace pipewright::inline v0::gpt2::cuda

@@ -21,9 +21,7 @@ class late_sum final : public late_number {
   /// Where the device is to leave it; then come().
   double* on_device() { return there_.data(); }
   void come() {
-    pipewright::cuda::check(
-        cudaMemcpyAsync(here_.data(), there_.data(), sizeof(double), cudaMemcpyDeviceToHost, where_.stream()),
-        "cudaMemcpyAsync");
+    pipewright::cuda::queue_copy(where_.stream(), there_.data(), 1, here_.data());
     there_is_.record(where_.stream());
   }
   double get() override {

@@ -92,16 +92,16 @@ void classify(cudaStream_t on, T* logits, std::int32_t const* targets, row_shape
 template<class T>
 void add_columns(cudaStream_t on, T const* of, row_shape s, float* scratch, float* to);
 
-/// Adam and AdamW, of fp32 weights and states, by a gradient of either type; fresh may be newest. Moves 28 bytes an element and
-/// the gradient.
+/// Adam and AdamW, of fp32 weights and states, by a gradient of either type; `terms` lie on the device. fresh may be newest. Moves
+/// 28 bytes an element and the gradient.
 template<class G>
-void adam_update(cudaStream_t on, adam const& with, optimizer_step step, parameter_options options, float const* newest,
-                 G const* gradient, std::size_t count, float* fresh, float* first_moment, float* second_moment);
+void adam_update(cudaStream_t on, adam::terms<float> const* terms, float const* newest, G const* gradient,
+                 std::size_t count, float* fresh, float* first_moment, float* second_moment);
 
 /// Stochastic gradient descent, likewise; `moving` is the momentum's buffer.
 template<class G>
-void sgd_update(cudaStream_t on, sgd const& with, optimizer_step step, parameter_options options, float const* newest,
-                G const* gradient, std::size_t count, float* fresh, float* moving);
+void sgd_update(cudaStream_t on, sgd::terms<float> const* terms, float const* newest, G const* gradient,
+                std::size_t count, float* fresh, float* moving);
 
 /// The bf16 weights that stages compute with, from the fp32 ones: rounded up or down at random, so that a change too small for
 /// bf16 is there in the mean. A function of the numbers, their places and the key, not of when it is called: what a checkpoint or

@@ -15,8 +15,9 @@ namespace pipewright::inline v0::gpt2::cuda {
 namespace detail {
 
 template<number G>
-__global__ void adam_update(float const* newest, G const* gradient, std::size_t count, adam::terms<float> a,
+__global__ void adam_update(adam::terms<float> const* terms, float const* newest, G const* gradient, std::size_t count,
                             float* fresh, float* m, float* v) {
+  adam::terms<float> const a = *terms;
   std::size_t const i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   float const old = newest[i], g = wide(gradient[i]) * a.scale + a.l2 * old;
@@ -45,10 +46,12 @@ __global__ void round_stochastically(float const* from, std::size_t count, std::
   memcpy(to + i, &upper, sizeof upper);
 }
 
-template<number G> __global__ void sgd_update(float const* newest, G const* gradient, std::size_t count, float rate,
-                                              float momentum, float decay, float scale, float* fresh, float* moving) {
+template<number G>
+__global__ void sgd_update(sgd::terms<float> const* terms, float const* newest, G const* gradient, std::size_t count,
+                           float* fresh, float* moving) {
   std::size_t const i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
+  auto const [rate, momentum, decay, scale] = *terms;
   float const old = newest[i], now = moving[i] = momentum * moving[i] + (wide(gradient[i]) * scale + decay * old);
   fresh[i] = old - rate * now;
 }
@@ -56,21 +59,17 @@ template<number G> __global__ void sgd_update(float const* newest, G const* grad
 }  // namespace detail
 
 template<class G>
-void adam_update(cudaStream_t on, adam const& with, optimizer_step step, parameter_options options, float const* newest,
-                 G const* gradient, std::size_t count, float* fresh, float* first_moment, float* second_moment) {
-  if (options.frozen) return copy(on, newest, count, fresh);
-  launch{on, blocks_for(count, 256), 256}("adam_update", detail::adam_update<G>, newest, gradient, count,
-                                          with.terms_of<float>(step, options), fresh, first_moment, second_moment);
+void adam_update(cudaStream_t on, adam::terms<float> const* terms, float const* newest, G const* gradient,
+                 std::size_t count, float* fresh, float* first_moment, float* second_moment) {
+  launch{on, blocks_for(count, 256), 256}("adam_update", detail::adam_update<G>, terms, newest, gradient, count, fresh,
+                                          first_moment, second_moment);
 }
 
 template<class G>
-void sgd_update(cudaStream_t on, sgd const& with, optimizer_step step, parameter_options options, float const* newest,
-                G const* gradient, std::size_t count, float* fresh, float* moving) {
-  launch{on, blocks_for(count, 256), 256}("sgd_update", detail::sgd_update<G>, newest, gradient, count,
-                                          static_cast<float>(options.frozen ? 0 : with.rate.at(step.number)),
-                                          static_cast<float>(with.momentum),
-                                          static_cast<float>(options.decay ? with.weight_decay : 0),
-                                          static_cast<float>(step.gradient_scale), fresh, moving);
+void sgd_update(cudaStream_t on, sgd::terms<float> const* terms, float const* newest, G const* gradient,
+                std::size_t count, float* fresh, float* moving) {
+  launch{on, blocks_for(count, 256), 256}("sgd_update", detail::sgd_update<G>, terms, newest, gradient, count, fresh,
+                                          moving);
 }
 
 template<class T>

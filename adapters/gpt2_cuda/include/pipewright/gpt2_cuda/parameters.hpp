@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <pipewright/cuda/constants.hpp>
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/gpt2/parameters.hpp>
@@ -54,7 +55,7 @@ class parameter_view {
   place const& operator*() const { return *at_; }
 
   void clear() {
-    pipewright::cuda::check(cudaMemsetAsync(at_->numbers, 0, at_->size * sizeof(float), stream()), "cudaMemsetAsync");
+    pipewright::cuda::queue_zeros(stream(), at_->numbers, at_->size);
     round();
   }
   /// Waits for the device.
@@ -68,8 +69,8 @@ class parameter_view {
     return late;
   }
   void copy_from(parameter_view other) {
-    copy(other.at_->numbers, at_->numbers);
-    if (at_->rounded != nullptr) copy(other.at_->rounded, at_->rounded);
+    pipewright::cuda::queue_copy(stream(), other.at_->numbers, at_->size, at_->numbers);
+    if (at_->rounded != nullptr) pipewright::cuda::queue_copy(stream(), other.at_->rounded, at_->size, at_->rounded);
   }
   void sum_with(parameter_view other) {
     accumulate(stream(), other.at_->numbers, at_->size, at_->numbers);
@@ -102,22 +103,22 @@ class parameter_view {
   static cudaStream_t stream() { return context::here().stream(); }
 
  private:
-  template<class T> void copy(T const* from, T* to) {
-    if (from != to)
-      pipewright::cuda::check(cudaMemcpyAsync(to, from, at_->size * sizeof(T), cudaMemcpyDeviceToDevice, stream()),
-                              "cudaMemcpyAsync");
-  }
-
   place* at_;
 };
 static_assert(remote_parameter<parameter_view>);
+
+namespace detail {
+template<class T> T const* on_device(T const& terms) {
+  return context::here().kept<pipewright::cuda::constants>().place(terms);
+}
+}  // namespace detail
 
 /// sgd::update on the device; not that of a class derived from it, which may be another.
 template<std::same_as<sgd> Optimizer>
 void update_remote(Optimizer const& by, optimizer_step step, parameter_options options, parameter_view newest,
                    parameter_view gradient, parameter_view fresh, std::array<parameter_view, 1> states) {
-  sgd_update(parameter_view::stream(), by, step, options, (*newest).numbers, (*gradient).numbers, newest.size(),
-             (*fresh).numbers, (*states[0]).numbers);
+  sgd_update(parameter_view::stream(), detail::on_device(by.template terms_of<float>(step, options)), (*newest).numbers,
+             (*gradient).numbers, newest.size(), (*fresh).numbers, (*states[0]).numbers);
   fresh.round();
 }
 
@@ -126,8 +127,9 @@ template<std::same_as<adam> Optimizer>
 void update_remote(Optimizer const& by, optimizer_step step, parameter_options options, parameter_view newest,
                    parameter_view gradient, parameter_view fresh, std::array<parameter_view, 2> states) {
   if (options.frozen) return fresh.copy_from(newest);
-  adam_update(parameter_view::stream(), by, step, options, (*newest).numbers, (*gradient).numbers, newest.size(),
-              (*fresh).numbers, (*states[0]).numbers, (*states[1]).numbers);
+  adam_update(parameter_view::stream(), detail::on_device(by.template terms_of<float>(step, options)),
+              (*newest).numbers, (*gradient).numbers, newest.size(), (*fresh).numbers, (*states[0]).numbers,
+              (*states[1]).numbers);
   fresh.round();
 }
 

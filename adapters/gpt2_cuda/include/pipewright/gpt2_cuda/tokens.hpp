@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -44,35 +44,29 @@ struct rows_by_token {
 };
 
 /// Token numbers of a micro-batch on the device, and where asked for the rows of each token. The host writes them into pinned memory,
-/// from which the device takes them when it comes to it; the host waits for that before it writes the next ones.
+/// from which the device takes them when it comes to it; the host waits for that before it writes the next ones there.
 class token_ids {
  public:
   /// Queues the copy. `sorted`: with the rows of each token.
   void place(std::span<std::int32_t const> ids, bool sorted) {
     auto& here = pipewright::cuda::context::here();
-    if (copied_) here.wait(*copied_);
+    auto& from = next_staging(here);
     count_ = ids.size();
     auto const most = sorted ? 4 * count_ + 2 : count_;
-    staging_.resize(most);
+    from.numbers.resize(most);
     values_.resize(most);
-    auto* const to = staging_.data();
+    auto* const to = from.numbers.data();
     std::ranges::copy(ids, to);
-    std::size_t written = count_;
     if (sorted) {
       order_.sort(ids);
       to[count_] = static_cast<std::int32_t>(order_.tokens.size());
-      auto* at = std::ranges::copy(order_.rows, to + count_ + 1).out;
-      at = std::ranges::copy(order_.tokens, at).out;
-      // From a place that does not depend on how many tokens there are.
-      at = to + 3 * count_ + 1;
-      at = std::ranges::copy(order_.begins, at).out;
-      written = static_cast<std::size_t>(at - to);
+      auto* const after = std::ranges::copy(order_.rows, to + count_ + 1).out;
+      // Each begins at a place that does not depend on how many tokens there are.
+      std::fill(std::ranges::copy(order_.tokens, after).out, after + count_, 0);
+      std::fill(std::ranges::copy(order_.begins, after + count_).out, to + most, 0);
     }
-    pipewright::cuda::check(
-        cudaMemcpyAsync(values_.data(), to, written * sizeof(std::int32_t), cudaMemcpyHostToDevice, here.stream()),
-        "cudaMemcpyAsync");
-    if (!copied_) copied_.emplace();
-    copied_->record(here.stream());
+    pipewright::cuda::queue_copy(here.stream(), to, most, values_.data());
+    from.is_read.record(here.stream());
   }
 
   std::int32_t const* ids() const { return values_.data(); }
@@ -84,11 +78,26 @@ class token_ids {
   void for_each_part(auto&& visit) { visit(values_); }
 
  private:
+  struct staging {
+    pipewright::cuda::pinned_buffer<std::int32_t> numbers;
+    pipewright::cuda::event is_read;
+  };
+  /// One whose numbers the device has read. While a step is written down it reads none, so that each has one of its own.
+  staging& next_staging(pipewright::cuda::context& here) {
+    if (list_ != here.lists()) next_ = 0;
+    list_ = here.lists();
+    if (!here.writes_down()) next_ = 0;
+    if (next_ == stagings_.size()) stagings_.push_back(std::make_unique<staging>());
+    else if (!here.writes_down()) here.wait(stagings_[next_]->is_read);
+    return *stagings_[next_++];
+  }
+
   std::size_t count_ = 0;
   rows_by_token order_;
-  pipewright::cuda::pinned_buffer<std::int32_t> staging_;
+  std::vector<std::unique_ptr<staging>> stagings_;
+  std::size_t next_ = 0;
+  std::uint64_t list_ = 0;
   pipewright::cuda::buffer<std::int32_t> values_;
-  std::optional<pipewright::cuda::event> copied_;
 };
 
 }  // namespace pipewright::inline v0::gpt2::cuda

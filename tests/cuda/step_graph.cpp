@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps as CUDA graphs: the bits of steps that are queued as ever, one graph where each step is like the one before, and a sentence
+// where none is. Here without a device (on_host/).
+#include <map>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <gpt2/small_training.hpp>
+
+#include <pipewright/cuda/context.hpp>
+#include <pipewright/cuda/step_graph.hpp>
+#include <pipewright/gpt2_cuda/backend.hpp>
+#include <pipewright/gpt2_cuda/instantiate.cuh>
+#include <pipewright/transport/in_process.hpp>
+
+namespace {
+
+using namespace small_training;
+namespace cuda = gpt2::cuda;
+using pw::cuda::context;
+using pw::cuda::step_graph;
+
+constexpr int many_steps = 8;
+
+struct outcome_of_graphs {
+  std::vector<double> losses, norms;
+  std::map<std::string, std::vector<float>> weights;
+  std::size_t graphs = 0, launches = 0;
+  std::string why_not;
+};
+
+/// One rank of a plan, its steps as graphs or not.
+template<class T> outcome_of_graphs train(setting const& s, char const* schedule, bool as_graphs,
+                                          auto const& optimizer) {
+  outcome_of_graphs o;
+  auto const plan = pw::make_plan(schedule, {.ranks = 1, .micro_batches = 4}, s.needs(1, pw::recompute_mode::never));
+  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
+    context where;
+    step_graph graph(where);
+    auto training = pw::pipeline(plan, cut(cuda::model<T>(s.model()), 1), here, optimizer, s.options());
+    for (int step = 0; step < many_steps; ++step) {
+      pw::step_result told;
+      auto const run = [&] { told = training.step(tokens_of_step{step}); };
+      if (as_graphs) graph(run);
+      else run();
+      o.losses.push_back(told.loss);
+      o.norms.push_back(told.gradient_norm);
+    }
+    training.drain();
+    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
+      o.weights[std::string(name)].assign(values.begin(), values.end());
+    });
+    o.graphs = graph.graphs();
+    o.launches = graph.launches();
+    o.why_not = graph.why_not();
+  });
+  return o;
+}
+
+/// A rate that is another one in each step.
+auto const falling = pw::adamw(pw::learning_rate(1e-2, pw::rate_shape::cosine, 3, 20), 0.1);
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("steps as graphs give the bits of steps that are queued", T, float, cuda::bf16) {
+#ifdef PIPEWRIGHT_QUICK_TESTS
+  if (std::is_same_v<T, float>) return;
+#endif
+  for (auto const* schedule : {"sequential", "1f1b"})
+    for (double const clip : {0., 0.5}) {
+      if (clip > 0 && schedule == std::string_view("1f1b")) continue;  // which cannot
+      CAPTURE(schedule);
+      setting const s{.clip = clip};
+      auto const queued = train<T>(s, schedule, false, falling), launched = train<T>(s, schedule, true, falling);
+      CHECK(queued.losses == launched.losses);
+      CHECK(queued.norms == launched.norms);
+      CHECK(queued.weights == launched.weights);
+      CHECK(launched.why_not == "");
+      CHECK(launched.launches >= many_steps - 2);
+      // One of a whole step; where a norm is asked for in between, one up to there and one of the rest.
+      if (schedule == std::string_view("sequential")) CHECK(launched.graphs == (clip > 0 ? 2 : 1));
+    }
+}
+
+TEST_CASE("where arguments change in every step, steps are queued as ever, and it is said why") {
+  setting const s{.dropout = 0.2f};
+  context where;
+  step_graph graph(where);
+  pw::cuda::buffer<int> number(1);
+  for (int step = 0; step < 60; ++step)
+    graph([&] {
+      pw::cuda::queue(
+          "set", where.stream(),
+          +[](cudaStream_t on, int* to, int value) { return cudaMemsetAsync(to, value, sizeof(int), on); },
+          number.data(), step);
+    });
+  CHECK(graph.why_not().starts_with("no step has been like one of the 32 before: something changes"));
+  int found = 0;
+  pw::cuda::download<int>(number.data(), {&found, 1});
+  CHECK(found == 59 * 0x01010101);
+  auto const queued = train<float>(s, "sequential", false, falling),
+             launched = train<float>(s, "sequential", true, falling);
+  CHECK(queued.weights == launched.weights);
+}
+
+TEST_CASE("where CUDA captures nothing, steps are queued as ever, and it is said why") {
+  context where;
+  step_graph graph(where);
+  pw::cuda::buffer<int> number(1);
+  cuda_on_host::fail("cudaGraphInstantiate", 0, cudaErrorStreamCaptureUnsupported);
+  for (int step = 0; step < 4; ++step) graph([&] { number.clear(); });
+  CHECK(graph.why_not() == "CUDA cannot capture a step: cudaErrorStreamCaptureUnsupported");
+  CHECK(graph.launches() == 0);
+}
+
+TEST_CASE("a step that throws leaves nothing written down") {
+  context where;
+  step_graph graph(where);
+  pw::cuda::buffer<int> number(1);
+  auto const step = [&](bool fails) {
+    number.clear();
+    if (fails) throw pw::error("no");
+  };
+  for (int i = 0; i < 3; ++i) graph([&] { step(false); });
+  CHECK_THROWS_AS(graph([&] { step(true); }), pw::error);
+  CHECK_FALSE(where.writes_down());
+  pw::cuda::upload<int>(std::vector{7}, number.data());
+  int found = 0;
+  pw::cuda::download<int>(number.data(), {&found, 1});
+  CHECK(found == 7);
+}
