@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -85,12 +86,13 @@ class on_devices final : public processes {
       bool const shares_device = r.transport != "nccl";
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, shares_device ? 0 : static_cast<int>(place)), beneath.rank());
-      if (!r.deterministic) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
+      bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
+      if (!r.deterministic && has_one_shape) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
       if (shares_device) return run_over<pw::cuda::loopback::endpoint<endpoint>>(part_of, beneath, where, r);
 #ifdef TRAINER_HAS_NCCL
       pw::nccl::options how;
       how.deadline = r.deadline;
-      if (!r.has_documents() || r.pad_to > 0) how.shapes = pw::nccl::fixed;
+      if (has_one_shape) how.shapes = pw::nccl::fixed;
       return run_over<pw::nccl::endpoint<endpoint>>(part_of, beneath, where, r, how);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
@@ -115,6 +117,8 @@ class half final : public cuda_half {
  public:
   outcome train(processes const& on, request const& r, prospect const& p, data_set const& data, progress_line report,
                 origin const& from) const override {
+    // A kernel that is loaded when it is first used would wait for receives that are queued ahead.
+    if (r.transport == "nccl") setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     on_devices const all(on);
     if (r.precision == "fp32")
       return train_layers(pw::gpt2::cuda::model<float>(r.model, loss_of(r)), all, r, p, data, std::move(report), from);

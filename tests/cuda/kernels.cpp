@@ -374,9 +374,8 @@ TEST_CASE("what no launch can do is said") {
         "pipewright: a layer norm of width 7000 is wider than the kernels have shared memory for, 6144");
   CHECK(message([] { cuda::attention<float>(nullptr, nullptr, {1, 1, 1, 129}, {}, nullptr, nullptr); }) ==
         "pipewright: attention's kernels have room for heads of up to 128 numbers, not 129; take more heads");
-  auto const said = message([] {
-    cuda::launch{nullptr, 1, 1056}("accumulate", cuda::detail::accumulate<float>, nullptr, 0, nullptr);
-  });
+  auto const said = message(
+      [] { cuda::launch{nullptr, 1, 1056}("accumulate", cuda::detail::accumulate<float>, nullptr, 0, nullptr); });
   CHECK(said.starts_with("pipewright: accumulate at "));
   CHECK(said.ends_with(" failed: invalid configuration argument (cudaErrorInvalidConfiguration)"));
 }

@@ -93,7 +93,7 @@ TEST_CASE("errors name the call, the place and the rank") {
   CHECK(message([&] { cuda::context{devices}; }).find("; the last one has the number") != std::string::npos);
   cuda::context here(0, 2);
   auto const said = message([] { cuda::buffer<float>(std::size_t{1} << 40); });
-  CHECK(said.starts_with("pipewright: rank 2: cudaMalloc at memory.hpp:"));
+  CHECK(said.starts_with("pipewright: rank 2: cudaMallocAsync at memory.hpp:"));
   CHECK(said.find("found no room for 4194304 MiB more on the device, of whose ") != std::string::npos);
   cuda::buffer<float>(3);  // an error that was said is over
   here.wait();

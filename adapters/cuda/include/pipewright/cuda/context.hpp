@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <thread>
 #include <typeindex>
 #include <utility>
+#include <vector>
 
 #include <pipewright/cuda/check.hpp>
 #include <pipewright/cuda/event.hpp>
@@ -17,21 +19,24 @@
 namespace pipewright::inline v0::cuda {
 
 /// Where a rank's stages work: a device, a stream of it, and what the stages of a rank share there. Made by the rank's thread, which
-/// then works in it (`here()`) until it ends or another is made. It outlives all that was made in it.
+/// then works in it (`here()`) until it ends or another is made. It outlives all that was made in it; what of it allocates, works or
+/// ends does so while the thread works here.
 class context {
  public:
   /// Throws error where there is no such device.
-  explicit context(int device = 0, int rank = -1)
-      : device_{device}, rank_{rank}, before_{current()}, stream_{stream_of(device)} {
+  explicit context(int device = 0, int rank = -1) : device_{device}, rank_{rank}, stream_{stream_of(device)} {
+    all().push_back(this);
     work_here();
   }
   context(context const&) = delete;
   context& operator=(context const&) = delete;
   ~context() {
     context* const other = std::exchange(current(), this);
+    cudaSetDevice(device_);
     kept_.clear();
     cudaStreamDestroy(stream_);
-    context* const next = other == this ? before_ : other;
+    std::erase(all(), this);
+    context* const next = other != this ? other : all().empty() ? nullptr : all().back();
     current() = next;
     detail::rank_here = next == nullptr ? -1 : next->rank_;
     if (next != nullptr) cudaSetDevice(next->device_);
@@ -60,6 +65,7 @@ class context {
   /// The host waits for all that was queued so far; what went wrong there is thrown, and what meanwhile() throws.
   void wait() {
     hand_over();
+    if (fault_) std::rethrow_exception(std::exchange(fault_, nullptr));
     at_once const now;
     point_.record(stream_);
     look_until(point_);
@@ -76,6 +82,10 @@ class context {
   }
   void hand_over() {
     if (hands_over_) hands_over_();
+  }
+  /// What went wrong where nothing can be thrown: the next wait() throws it.
+  void note_fault(std::exception_ptr fault) noexcept {
+    if (!fault_) fault_ = std::move(fault);
   }
   /// Whether work is written down at present, and how many times that has begun.
   bool writes_down() const { return static_cast<bool>(hands_over_); }
@@ -111,6 +121,11 @@ class context {
     static thread_local context* one = nullptr;
     return one;
   }
+  /// Of this thread, in the order in which they were made.
+  static std::vector<context*>& all() {
+    static thread_local std::vector<context*> ones;
+    return ones;
+  }
   static cudaStream_t stream_of(int device) {
     check_device(device);
     check(cudaSetDevice(device), "cudaSetDevice");
@@ -132,13 +147,13 @@ class context {
   }
 
   int const device_, rank_;
-  context* const before_;
   static constexpr int eager_looks = 1000;  // some milliseconds
 
   cudaStream_t const stream_;
   event point_;
   std::function<void()> meanwhile_, hands_over_;
   std::uint64_t lists_ = 0;
+  std::exception_ptr fault_;
   std::map<std::type_index, std::shared_ptr<void>> kept_;
 };
 

@@ -31,7 +31,9 @@ inline message_type const* type_of_hand_over(message_type const* of) {
   static std::mutex mutex;
   static std::map<message_type const*, message_type> made;
   std::lock_guard const lock(mutex);
-  message_type& found = made[of];
+  auto const [place, is_new] = made.try_emplace(of);
+  message_type& found = place->second;
+  if (!is_new) return &found;
   found.name = of->name;
   found.exchange = [](void* into, void* from) {
     auto &a = *static_cast<hand_over*>(into), &b = *static_cast<hand_over*>(from);

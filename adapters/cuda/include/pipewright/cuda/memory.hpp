@@ -41,10 +41,15 @@ struct of_device {
   }
   static void free(void* at) noexcept {
     auto* const here = context::of_this_thread();
-    if (here == nullptr) return static_cast<void>(cudaFree(at));
+    if (here == nullptr) {  // in no order: after all that the device has to do
+      cudaDeviceSynchronize();
+      cudaFree(at);
+      return;
+    }
     try {
-      here->hand_over();               // work that is written down may use it
-    } catch (std::exception const&) {  // the next wait says it again
+      here->hand_over();  // work that is written down may use it
+    } catch (std::exception const&) {
+      here->note_fault(std::current_exception());
     }
     cudaFreeAsync(at, here->stream());
   }

@@ -23,6 +23,8 @@ template<class... Args> using queueing = cudaError_t (*)(cudaStream_t, Args...);
 /// Work of one stream, written down: calls and their arguments. Two lists are equal where they do the same on the same memory.
 class work_list {
  public:
+  explicit work_list(cudaStream_t of) : of_{of} {}
+  cudaStream_t stream() const { return of_; }
   template<class... Args> void add(char const* name, queueing<Args...> call, Args const&... given) {
     static_assert((... && std::is_trivially_copyable_v<Args>),
                   "pipewright: what is queued must be bytes that can be copied");
@@ -58,6 +60,7 @@ class work_list {
     std::size_t at;
     cudaError_t (*play)(std::byte const*, cudaStream_t);
   };
+  cudaStream_t of_;
   std::vector<call> calls_;
   std::vector<std::byte> bytes_;
 };
@@ -70,7 +73,12 @@ inline thread_local work_list* list_here = nullptr;
 /// Queues call(on, given...), or writes it down. Throws error with the name where CUDA refuses.
 template<class... Args>
 void queue(char const* name, cudaStream_t on, queueing<Args...> call, std::type_identity_t<Args> const&... given) {
-  if (detail::list_here != nullptr && on != nullptr) return detail::list_here->add(name, call, given...);
+  if (detail::list_here != nullptr && on != nullptr) {
+    if (on != detail::list_here->stream())
+      throw error(std::string("pipewright: ") + name +
+                  " is for another stream than the step that is written down; run such steps without a step_graph");
+    return detail::list_here->add(name, call, given...);
+  }
   check(call(on, given...), name);
 }
 

@@ -23,11 +23,7 @@ class recorder {
   using clock = std::chrono::steady_clock;
 
  public:
-  explicit recorder(context& where) : where_{where}, zero_(true) {
-    zero_.record(where.stream());
-    where.wait(zero_);
-    zero_seconds_ = std::chrono::duration<double>(clock::now().time_since_epoch()).count();
-  }
+  explicit recorder(context& where) : where_{where}, zero_(true) { set_zero(); }
 
   void before(pipewright::event const& e) {
     nvtxRangePushA(std::string(action_text(e.instruction.what).view()).c_str());
@@ -51,10 +47,17 @@ class recorder {
     for (std::size_t i = 0; i < used_; ++i)
       taken.push_back({moments_[i].rank, moments_[i].ran, seconds(moments_[i].begin), seconds(moments_[i].end)});
     used_ = 0;
+    set_zero();  // times are floats: an hour after it they are a quarter of a millisecond apart
     return taken;
   }
 
  private:
+  void set_zero() {
+    where_.wait();
+    zero_.record(where_.stream());
+    where_.wait(zero_);
+    zero_seconds_ = std::chrono::duration<double>(clock::now().time_since_epoch()).count();
+  }
   struct moment {
     int rank = 0;
     instruction ran{};

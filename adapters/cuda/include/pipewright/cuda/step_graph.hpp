@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,7 +22,7 @@ namespace pipewright::inline v0::cuda {
 /// For ranks whose transfers do not go by streams of their own: one rank on its device.
 class step_graph {
  public:
-  explicit step_graph(context& where) : where_{where} {}
+  explicit step_graph(context& where) : where_{where}, list_(where.stream()) {}
   step_graph(step_graph const&) = delete;
   step_graph& operator=(step_graph const&) = delete;
   ~step_graph() { where_.hand_over_to({}); }
@@ -34,12 +35,13 @@ class step_graph {
     detail::list_here = &list_;
     try {
       step();
-      where_.hand_over();
+      where_.wait();  // what others wait for was recorded before this step
     } catch (...) {
       forget();
       throw;
     }
     forget();
+    if (!why_not_.empty()) graphs_.clear();
   }
 
   /// How many graphs there are.
@@ -61,36 +63,42 @@ class step_graph {
     std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, destroy> graph;
   };
 
-  /// Queues what has been written down.
+  /// Queues what has been written down, once, whatever comes of it.
   void issue() {
     if (list_.empty()) return;
-    detail::list_here = nullptr;
-    auto found = std::ranges::find(graphs_, list_, &one::of);
-    if (found == graphs_.end() && graphs_.size() < most && why_not_.empty()) {
-      capture();
-      found = graphs_.empty() ? graphs_.end() : std::prev(graphs_.end());
-    } else if (found == graphs_.end() && why_not_.empty()) {
-      why_not_ = "no step has been like one of the " + std::to_string(most) +
-                 " before: something changes in the arguments of its kernels, as dropout's random numbers do";
+    work_list const now = std::exchange(list_, work_list(where_.stream()));
+    struct paused {
+      work_list* const before = std::exchange(detail::list_here, nullptr);
+      ~paused() { detail::list_here = before; }
+    } const writing;
+    auto found = std::ranges::find(graphs_, now, &one::of);
+    if (found == graphs_.end() && why_not_.empty()) {
+      if (graphs_.size() == most)
+        why_not_ = "no step has been like one of the " + std::to_string(most) +
+                   " before: something changes in the arguments of its kernels, as dropout's random numbers do";
+      else capture(now);
+      if (why_not_.empty()) found = std::prev(graphs_.end());
     }
     if (why_not_.empty()) {
-      check(cudaGraphLaunch(found->graph.get(), where_.stream()), "cudaGraphLaunch");
-      ++launches_;
-    } else {
-      list_.play(where_.stream());
+      auto const code = cudaGraphLaunch(found->graph.get(), where_.stream());
+      if (code == cudaSuccess) {
+        ++launches_;
+        return;
+      }
+      static_cast<void>(cudaGetLastError());
+      why_not_ = std::string("CUDA cannot launch a step's graph: ") + cudaGetErrorString(code);
     }
-    list_.clear();
-    detail::list_here = &list_;
+    now.play(where_.stream());
   }
-  void capture() {
+  void capture(work_list const& of) {
     cudaGraph_t made = nullptr;
     cudaGraphExec_t ready = nullptr;
     std::string refused;
-    auto code = cudaStreamBeginCapture(where_.stream(), cudaStreamCaptureModeThreadLocal);
+    auto code = cudaStreamBeginCapture(where_.stream(), cudaStreamCaptureModeRelaxed);
     if (code == cudaSuccess) {
       try {
-        list_.play(where_.stream());
-      } catch (error const& e) {
+        of.play(where_.stream());
+      } catch (std::exception const& e) {
         refused = e.what();
       }
       code = cudaStreamEndCapture(where_.stream(), &made);
@@ -98,9 +106,7 @@ class step_graph {
     if (code == cudaSuccess && refused.empty()) code = cudaGraphInstantiate(&ready, made, 0);
     if (made != nullptr) cudaGraphDestroy(made);
     if (code == cudaSuccess && refused.empty()) {
-      auto& kept = graphs_.emplace_back();
-      kept.of = list_;
-      kept.graph.reset(ready);
+      graphs_.push_back({of, decltype(one::graph)(ready)});
       return;
     }
     static_cast<void>(cudaGetLastError());

@@ -30,8 +30,8 @@ struct parameter {
   [[nodiscard]] auto size() const noexcept -> std::size_t {
     return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
   }
-  /// A number of its own, whatever the cut: what random numbers are keyed by.
-  [[nodiscard]] auto key() const noexcept -> std::uint64_t { return key_of(name); }
+  /// What random numbers are keyed by, whatever the cut; of two that are to be one weight the same.
+  [[nodiscard]] auto key() const noexcept -> std::uint64_t { return key_of(drawn_as.empty() ? name : drawn_as); }
   [[nodiscard]] static auto key_of(std::string_view name) noexcept -> std::uint64_t {
     auto hash = std::uint64_t{0xcbf29ce484222325};  // FNV-1a
     for (unsigned char const c : name) hash = (hash ^ c) * 0x100000001b3;
@@ -43,8 +43,7 @@ struct parameter {
 
 /// Draws a parameter's first values: normal, a function of seed and name only, so that no cut changes them.
 inline void draw(parameter const& p, std::uint64_t seed, std::span<float> values) {
-  auto const hash = parameter::key_of(p.drawn_as.empty() ? p.name : p.drawn_as);
-  auto const stream = keyed_random{.seed = seed, .step = static_cast<std::int64_t>(hash)}.at(0);
+  auto const stream = keyed_random{.seed = seed, .step = static_cast<std::int64_t>(p.key())}.at(0);
   for (std::size_t i = 0; i < values.size(); i += 4) {
     auto const bits = stream.four(i / 4);
     for (std::size_t lane = 0; lane < 4 && i + lane < values.size(); ++lane) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 
 #include <pipewright/gpt2/shapes.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
@@ -46,6 +48,9 @@ struct head_at {
 
 /// A kernel's launch with a block for so many rows of each head.
 inline launch for_heads(cudaStream_t on, attention_shape s, int rows, unsigned threads, std::size_t shared) {
+  if (std::int64_t{s.sequences} * s.heads > 65535)
+    throw error("pipewright: attention's kernels take up to 65535 heads of sequences at once, not " +
+                std::to_string(std::int64_t{s.sequences} * s.heads) + "; choose fewer sequences a micro-batch");
   return {on, blocks_for(static_cast<std::size_t>(s.length), static_cast<unsigned>(rows)), threads, shared,
           static_cast<unsigned>(s.sequences * s.heads)};
 }

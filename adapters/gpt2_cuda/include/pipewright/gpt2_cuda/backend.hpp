@@ -30,7 +30,10 @@ template<number T> class backend {
   using weight_memory = parameter_memory<T>;
   using gradient_memory = parameter_memory<float>;
 
-  backend() : here_{&context::here()} {}
+  backend() : here_{&context::here()} {
+    here_->kept<late_sums>();
+    here_->kept<late_squares>();
+  }
 
   T* scratch(std::size_t n) { return here_->kept<pipewright::cuda::scratch>().template room<T>(n); }
 
@@ -124,7 +127,11 @@ template<number T> class backend {
  private:
   using product = pipewright::cuda::product;
 
-  cudaStream_t on() const { return here_->stream(); }
+  cudaStream_t on() const {
+    if (here_ != context::of_this_thread())
+      throw error("pipewright: a stage works where it was not made; call its context's work_here() before");
+    return here_->stream();
+  }
   float* room(std::size_t n) { return here_->kept<small_room>().template room<float>(n); }
   void multiply(product p, T const* a, T const* b, T* c, T const* bias = nullptr) {
     here_->kept<pipewright::cuda::products>()(p, a, b, 0.f, c, bias);

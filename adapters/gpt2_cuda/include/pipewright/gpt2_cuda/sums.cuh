@@ -22,8 +22,9 @@ template<bool Squares, number T> __global__ void shares(T const* of, std::size_t
 }
 template<class Sum> __global__ void sum_of_shares(float const* parts, int count, Sum* to) {
   Sum sum = 0;
-  for (int i = 0; i < count; ++i) sum += static_cast<Sum>(parts[i]);
-  *to = sum;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += lanes) sum += static_cast<Sum>(parts[i]);
+  for (int away = lanes / 2; away > 0; away /= 2) sum += __shfl_xor_sync(all_lanes, sum, away);
+  if (threadIdx.x == 0) *to = sum;
 }
 
 }  // namespace detail
@@ -31,7 +32,7 @@ template<class Sum> __global__ void sum_of_shares(float const* parts, int count,
 template<bool Squares, class T> void sum(cudaStream_t on, T const* of, std::size_t count, float* scratch, double* to) {
   unsigned const blocks = std::min(most_shares, blocks_for(count, 512));
   launch{on, blocks, 512}("shares", detail::shares<Squares, T>, of, count, scratch);
-  launch{on, 1, 1}("sum_of_shares", detail::sum_of_shares<double>, scratch, static_cast<int>(blocks), to);
+  launch{on, 1, lanes}("sum_of_shares", detail::sum_of_shares<double>, scratch, static_cast<int>(blocks), to);
 }
 
 }  // namespace pipewright::inline v0::gpt2::cuda

@@ -37,9 +37,11 @@ namespace pipewright::inline v0::nccl {
 /// for nothing. wait() for a send also lets the host wait until the value has left the slot, which may then be freed.
 ///
 /// A transfer that takes longer than the deadline, while the host waits for it or in context::wait(), a fault that NCCL
-/// reports, and an abort of another rank stop all ranks: kernels end, and each rank throws an error that says why. A
-/// slot that grows on a device waits for all kernels there: give slots their size before a rank is in the midst of
-/// transfers.
+/// reports, and an abort of another rank stop all ranks: kernels end, and each rank throws an error that says why.
+///
+/// What waits for the whole device on the host, such as to load a kernel when it is first used, waits for receives too that are
+/// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. GPUs of one process need access to
+/// each other's memory pools (cudaMemPoolSetAccess); of processes with a GPU each nothing is needed.
 ///
 /// Where a rank has many channels, the environment should say CUDA_DEVICE_MAX_CONNECTIONS=32, so that no stream waits
 /// for another one's kernels. NCCL's own variables hold as ever.
@@ -218,6 +220,18 @@ template<transport Control> class endpoint {
            " with another shape, or other parts on the host, than the first; set nccl::options::shapes to varying");
   }
 
+  /// Where a value's parts on the device lie, in one number.
+  static std::uintptr_t places_of(message value) {
+    std::uintptr_t all = 0;
+    value.type->for_each_part(
+        value.object,
+        [](void* context, part p) {
+          auto& to = *static_cast<std::uintptr_t*>(context);
+          if (p.on_device) to = to * 31 + reinterpret_cast<std::uintptr_t>(p.data);
+        },
+        &all);
+    return all;
+  }
   /// Whether a posted slot is ready for what comes: its shape is known, and the slot has it.
   bool is_ready(channel& c, std::uint64_t number) {
     transfer& t = c.at(number);
@@ -230,7 +244,10 @@ template<transport Control> class endpoint {
     auto const& told = is_told(number) ? t.told : *c.first_told;
     if (told.type != t.value.type->name)
       fail(pipewright::detail::unlike_types(c.key, number, told.type, t.value.type->name));
+    auto const before = places_of(t.value);
     apply(told, t.value);
+    if (places_of(t.value) != before)
+      t.last_use.record(where_.stream());  // memory that grew is there from here on only
     t.uses_device = told.uses_device();
     t.on_device = told.on_device;
     if (how_.shapes == fixed && number == 0) describe(t.value, c.first_told.emplace(), &t.told);
@@ -390,6 +407,7 @@ template<transport Control> class endpoint {
   /// NCCL connects two ranks with their first transfer; here one of no consequence.
   void try_out(channel& c) {
     scratch_.resize(1);
+    where_.wait();  // it is there for other streams too
     move(*c.over, [&] {
       auto const peer = c.peer_in_lane();
       return c.sends ? ncclSend(scratch_.data(), 1, ncclInt8, peer, c.over->over(), c.over->stream())
