@@ -47,4 +47,7 @@ function(pipewright_add_cuda_library target source)
   add_library(${target} STATIC ${object})
   set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
   set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
+  if(NOT PROJECT_IS_TOP_LEVEL)
+    set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)  # a parent project builds it where it links it
+  endif()
 endfunction()
