@@ -66,7 +66,7 @@ class context {
   void wait() {
     hand_over();
     if (fault_) std::rethrow_exception(std::exchange(fault_, nullptr));
-    at_once const now;
+    detail::at_once const now;
     point_.record(stream_);
     look_until(point_);
   }
@@ -102,14 +102,6 @@ class context {
   }
 
  private:
-  /// While it is there nothing is written down.
-  struct at_once {
-    work_list* const before = std::exchange(detail::list_here, nullptr);
-    at_once() = default;
-    at_once(at_once const&) = delete;
-    at_once& operator=(at_once const&) = delete;
-    ~at_once() { detail::list_here = before; }
-  };
   void look_until(event const& point) {
     for (int looks = 0; !point.is_reached(); ++looks) {
       if (meanwhile_) meanwhile_();

@@ -50,8 +50,6 @@ class event {
     return between;
   }
 
-  cudaEvent_t get() const noexcept { return of_; }
-
  private:
   cudaEvent_t of_ = nullptr;
 };

@@ -2,12 +2,10 @@
 #pragma once
 // What is queued on a stream goes through here, so that a step's work can be written down first and then be queued as one.
 
+#include <algorithm>
 #include <cstddef>
-#include <cstring>
-#include <memory>
 #include <new>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -43,7 +41,6 @@ class work_list {
     for (auto const& each : calls_) check(each.play(bytes_.data() + each.at, on), each.name);
   }
   bool empty() const { return calls_.empty(); }
-  std::size_t size() const { return calls_.size(); }
   void clear() {
     calls_.clear();
     bytes_.clear();
@@ -68,6 +65,15 @@ class work_list {
 namespace detail {
 /// Where this thread's work is written down; null while it is queued at once.
 inline thread_local work_list* list_here = nullptr;
+
+/// While it is there nothing is written down.
+struct at_once {
+  work_list* const before = std::exchange(list_here, nullptr);
+  at_once() = default;
+  at_once(at_once const&) = delete;
+  at_once& operator=(at_once const&) = delete;
+  ~at_once() { list_here = before; }
+};
 }  // namespace detail
 
 /// Queues call(on, given...), or writes it down. Throws error with the name where CUDA refuses.

@@ -67,10 +67,7 @@ class step_graph {
   void issue() {
     if (list_.empty()) return;
     work_list const now = std::exchange(list_, work_list(where_.stream()));
-    struct paused {
-      work_list* const before = std::exchange(detail::list_here, nullptr);
-      ~paused() { detail::list_here = before; }
-    } const writing;
+    detail::at_once const queued;
     auto found = std::ranges::find(graphs_, now, &one::of);
     if (found == graphs_.end() && why_not_.empty()) {
       if (graphs_.size() == most)
