@@ -7,12 +7,14 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/products.hpp>
 #include <pipewright/cuda/recorder.hpp>
+#include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 
@@ -38,25 +40,22 @@ class cuda_watch final : public device_watch {
 /// A rank's end over one transport of a device, beneath which another carries what the hosts say.
 template<class T> class device_endpoint final : public endpoint_of<T> {
  public:
-  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where, request const& r)
-      : endpoint_of<T>(here), beneath_{beneath}, watch_{where}, graph_{where}, has_graphs_{r.graphs && r.ranks == 1} {}
-  /// Says why steps were not run as graphs, where they should have been.
-  ~device_endpoint() override {
-    if (!graph_.why_not().empty())
-      fmt::print(stderr, "train_gpt2: steps were not run as CUDA graphs: {}\n", graph_.why_not());
+  /// `all`: of the ranks that have this device, whose steps are to be graphs; null: they are not.
+  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where, pw::cuda::shared_steps* all)
+      : endpoint_of<T>(here), beneath_{beneath}, watch_{where} {
+    if (all != nullptr) graph_.emplace(where, *all);
   }
   bool is_told_to_end() const override { return beneath_.is_told_to_end(); }
   device_watch* watch() const override { return &watch_; }
   void run_step(std::function<void()> const& step, bool is_watched) override {
-    if (has_graphs_ && !is_watched) graph_(step);
+    if (graph_ && !is_watched) (*graph_)(step);
     else step();
   }
 
  private:
   endpoint& beneath_;
   mutable cuda_watch watch_;
-  pw::cuda::step_graph graph_;
-  bool has_graphs_;
+  std::optional<pw::cuda::step_graph> graph_;
 };
 
 /// The number of a device's name; where it has none that of the local rank, round and round.
@@ -82,29 +81,36 @@ class on_devices final : public processes {
   std::vector<int> ranks_here(int all) const override { return hosts_.ranks_here(all); }
   std::vector<share> run(request const& r, pw::plan_view plan, part const& part_of) const override {
     auto const here = ranks_here(r.ranks);
-    return hosts_.run(r, plan, [&](endpoint& beneath) {
-      bool const shares_device = r.transport != "nccl";
+    bool const shares_device = r.transport != "nccl";
+    pw::cuda::shared_steps all(r.ranks, r.deadline);
+    auto shares = hosts_.run(r, plan, [&](endpoint& beneath) {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, shares_device ? 0 : static_cast<int>(place)), beneath.rank());
       bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
       if (!r.deterministic && has_one_shape) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
-      if (shares_device) return run_over<pw::cuda::loopback::endpoint<endpoint>>(part_of, beneath, where, r);
+      if (shares_device) {
+        pw::cuda::loopback::endpoint<endpoint> over(beneath, where);
+        return run_over(part_of, over, beneath, where, r.graphs ? &all : nullptr);
+      }
 #ifdef TRAINER_HAS_NCCL
       pw::nccl::options how;
       how.deadline = r.deadline;
       if (has_one_shape) how.shapes = pw::nccl::fixed;
-      return run_over<pw::nccl::endpoint<endpoint>>(part_of, beneath, where, r, how);
+      pw::nccl::endpoint<endpoint> over(beneath, where, how);
+      return run_over(part_of, over, beneath, where, nullptr);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
 #endif
     });
+    if (!all.graphs().why_not().empty())
+      fmt::print(stderr, "train_gpt2: steps were not run as CUDA graphs: {}\n", all.graphs().why_not());
+    return shares;
   }
 
  private:
-  template<class T> static share run_over(part const& part_of, endpoint& beneath, pw::cuda::context& where,
-                                          request const& r, auto const&... how) {
-    T over(beneath, where, how...);
-    device_endpoint<T> end(over, beneath, where, r);
+  template<class T> static share run_over(part const& part_of, T& over, endpoint& beneath, pw::cuda::context& where,
+                                          pw::cuda::shared_steps* all) {
+    device_endpoint<T> end(over, beneath, where, all);
     share made = part_of(end);
     where.wait();
     return made;

@@ -2,6 +2,8 @@
 // Steps as CUDA graphs: the bits of steps that are queued as ever, one graph where each step is like the one before, and a sentence
 // where none is. Here without a device (on_host/).
 #include <map>
+#include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -11,10 +13,11 @@
 #include <gpt2/small_training.hpp>
 
 #include <pipewright/cuda/context.hpp>
+#include <pipewright/cuda/loopback.hpp>
+#include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/gpt2_cuda/instantiate.cuh>
-#include <pipewright/transport/in_process.hpp>
 
 namespace {
 
@@ -23,7 +26,7 @@ namespace cuda = gpt2::cuda;
 using pw::cuda::context;
 using pw::cuda::step_graph;
 
-constexpr int many_steps = 8;
+constexpr int many_steps = 10;
 
 struct outcome_of_graphs {
   std::vector<double> losses, norms;
@@ -32,31 +35,37 @@ struct outcome_of_graphs {
   std::string why_not;
 };
 
-/// One rank of a plan, its steps as graphs or not.
-template<class T> outcome_of_graphs train(setting const& s, char const* schedule, bool as_graphs,
+/// Ranks as streams of one device, their steps as graphs or not. What rank 0 sees, but the weights of all.
+template<class T> outcome_of_graphs train(setting const& s, char const* schedule, int ranks, bool as_graphs,
                                           auto const& optimizer) {
   outcome_of_graphs o;
-  auto const plan = pw::make_plan(schedule, {.ranks = 1, .micro_batches = 4}, s.needs(1, pw::recompute_mode::never));
-  pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-    context where;
-    step_graph graph(where);
-    auto training = pw::pipeline(plan, cut(cuda::model<T>(s.model()), 1), here, optimizer, s.options());
+  std::mutex mutex;
+  auto const plan =
+      pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 4}, s.needs(ranks, pw::recompute_mode::never));
+  pw::cuda::shared_steps all(ranks, 60);
+  pw::cuda::loopback::run(plan, [&](auto& here) {
+    step_graph graph(context::here(), all);
+    auto training =
+        pw::pipeline(plan, cut(cuda::model<T>(s.model()), pw::plan_view(plan).stages()), here, optimizer, s.options());
+    std::vector<double> losses, norms;
     for (int step = 0; step < many_steps; ++step) {
       pw::step_result told;
       auto const run = [&] { told = training.step(tokens_of_step{step}); };
       if (as_graphs) graph(run);
       else run();
-      o.losses.push_back(told.loss);
-      o.norms.push_back(told.gradient_norm);
+      losses.push_back(told.loss);
+      norms.push_back(told.gradient_norm);
     }
     training.drain();
+    std::lock_guard const lock(mutex);
     training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
       o.weights[std::string(name)].assign(values.begin(), values.end());
     });
-    o.graphs = graph.graphs();
-    o.launches = graph.launches();
-    o.why_not = graph.why_not();
+    if (here.rank() == ranks - 1) o.losses = losses, o.norms = norms;
   });
+  o.graphs = all.graphs().graphs();
+  o.launches = all.graphs().launches();
+  o.why_not = all.graphs().why_not();
   return o;
 }
 
@@ -74,7 +83,7 @@ TEST_CASE_TEMPLATE("steps as graphs give the bits of steps that are queued", T, 
       if (clip > 0 && schedule == std::string_view("1f1b")) continue;  // which cannot
       CAPTURE(schedule);
       setting const s{.clip = clip};
-      auto const queued = train<T>(s, schedule, false, falling), launched = train<T>(s, schedule, true, falling);
+      auto const queued = train<T>(s, schedule, 1, false, falling), launched = train<T>(s, schedule, 1, true, falling);
       CHECK(queued.losses == launched.losses);
       CHECK(queued.norms == launched.norms);
       CHECK(queued.weights == launched.weights);
@@ -83,6 +92,26 @@ TEST_CASE_TEMPLATE("steps as graphs give the bits of steps that are queued", T, 
       // One of a whole step; where a norm is asked for in between, one up to there and one of the rest.
       if (schedule == std::string_view("sequential")) CHECK(launched.graphs == (clip > 0 ? 2 : 1));
     }
+}
+
+TEST_CASE("the steps of all ranks of a device are one graph, and have the bits of queued ones") {
+  for (int const ranks : {2, 4})
+    for (std::string const schedule : {"gpipe", "flush", "interleaved", "1f1b", "2bw"})
+      for (double const clip : {0., 0.5}) {
+        if (clip > 0 && (schedule == "1f1b" || schedule == "2bw")) continue;
+        CAPTURE(ranks);
+        CAPTURE(schedule);
+        CAPTURE(clip);
+        setting const s{.clip = clip};
+        auto const queued = train<float>(s, schedule.c_str(), ranks, false, falling),
+                   launched = train<float>(s, schedule.c_str(), ranks, true, falling);
+        CHECK(queued.losses == launched.losses);
+        CHECK(queued.norms == launched.norms);
+        CHECK(queued.weights == launched.weights);
+        CHECK(launched.why_not == "");
+        MESSAGE(ranks << " " << schedule << " clip " << clip << ": " << launched.graphs << " graphs, "
+                      << launched.launches << " launches");
+      }
 }
 
 TEST_CASE("where arguments change in every step, steps are queued as ever, and it is said why") {
@@ -101,8 +130,8 @@ TEST_CASE("where arguments change in every step, steps are queued as ever, and i
   int found = 0;
   pw::cuda::download<int>(number.data(), {&found, 1});
   CHECK(found == 59 * 0x01010101);
-  auto const queued = train<float>(s, "sequential", false, falling),
-             launched = train<float>(s, "sequential", true, falling);
+  auto const queued = train<float>(s, "sequential", 1, false, falling),
+             launched = train<float>(s, "sequential", 1, true, falling);
   CHECK(queued.weights == launched.weights);
 }
 

@@ -16,6 +16,7 @@
 
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/products.hpp>
+#include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
@@ -91,12 +92,13 @@ std::vector<measured> train(work const& of, int ranks, std::vector<issue> const&
   auto const stages = pw::balance(gpt2::cuda::model<gpt2::cuda::bf16>(of.model), cut(of.model, ranks));
   random_tokens const batch(of);
   std::vector<measured> found(ways.size());
+  pw::cuda::shared_steps all(ranks, 60);
   pw::cuda::loopback::run(plan, [&](auto& here) {
     auto& where = pw::cuda::context::here();
     if (!of.by_rule) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
     auto training =
         pw::pipeline(plan, stages, here, pw::adamw(6e-4, 0.1), {.seed = 1, .tied = {"wte.weight", "lm_head.weight"}});
-    pw::cuda::step_graph graph(where);
+    pw::cuda::step_graph graph(where, all);
     for (std::size_t way = 0; way < ways.size(); ++way) {
       std::vector<double> seconds;
       measured of_way;
@@ -166,7 +168,7 @@ int main(int count, char** given) try {
     of.micro_batches = std::max(1, options.at("tokens") / (sequences * of.model.positions));
     bool const is_first = sequences == sizes.front();
     print(1, is_first ? std::vector{issue::plain, issue::as_graph} : std::vector{issue::plain});
-    if (is_first && options.at("ranks") > 1) print(options.at("ranks"), {issue::plain});
+    if (is_first && options.at("ranks") > 1) print(options.at("ranks"), {issue::plain, issue::as_graph});
   }
   std::printf("%s\nbest tokens/s of one rank: %.0f\n", remarks.c_str(), best);
   return best > 0 ? 0 : 1;

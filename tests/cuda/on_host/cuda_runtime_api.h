@@ -6,6 +6,7 @@
 // late it reads wrong. The default stream has done its work when the call returns. Work may wait for what another
 // thread has yet to queue, or for ever, where streams wait for each other in a circle: then nothing of it is done, and
 // who looks is told so each time.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -32,7 +33,9 @@ enum cudaError_t {
   cudaErrorInvalidDevice = 101,
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
-  cudaErrorStreamCaptureUnsupported = 900
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureUnjoined = 904,
+  cudaErrorStreamCaptureIsolation = 905
 };
 inline char const* cudaGetErrorName(cudaError_t code) {
   switch (code) {
@@ -45,6 +48,8 @@ inline char const* cudaGetErrorName(cudaError_t code) {
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
   }
   return "?";
 }
@@ -62,20 +67,61 @@ namespace cuda_on_host {
 
 struct stream;
 using work = std::function<bool()>;  // says whether it is done; else it is asked again
+/// What was captured, and what each work comes after.
 struct graph {
-  std::vector<work> works;
+  struct node {
+    work what;
+    std::vector<std::size_t> after;
+  };
+  std::vector<node> nodes;
+  std::vector<std::size_t> order;  // in which they are tried
+
+  /// Orders them: no work comes before it must for these ends, and the last that was named comes first, so that an order which
+  /// nobody asked for does not come about. Says whether all are needed.
+  bool put_in_order(std::vector<std::size_t> const& ends) {
+    enum : char { is_new, is_open, is_placed };
+    std::vector<char> states(nodes.size(), is_new);
+    std::vector<std::size_t> open = ends;
+    while (!open.empty()) {
+      auto const at = open.back();
+      if (states[at] == is_new) {
+        states[at] = is_open;
+        for (auto const each : nodes[at].after)
+          if (states[each] == is_new) open.push_back(each);
+        continue;
+      }
+      open.pop_back();
+      if (states[at] == is_open) order.push_back(at);
+      states[at] = is_placed;
+    }
+    return order.size() == nodes.size();
+  }
+  /// Does what can be done, and says whether all is.
+  bool run(std::vector<bool>& done) const {
+    bool all = true;
+    for (auto const at : order) {
+      if (done[at]) continue;
+      bool const can = std::ranges::all_of(nodes[at].after, [&](auto each) { return done[each]; });
+      if (can && nodes[at].what()) done[at] = true;
+      else all = false;
+    }
+    return all;
+  }
 };
 
 struct stream {
   std::deque<work> queue;
   std::uint64_t queued = 0, done = 0;
   std::shared_ptr<graph> captures;
+  bool begins_capture = false;
+  std::vector<std::size_t> after;  // works of the capture that the next one comes after
   bool is_running = false;
 };
 struct event {
   stream* on = nullptr;
   std::uint64_t mark = 0;
   std::shared_ptr<graph> captured_in;
+  std::vector<std::size_t> after;  // works of that
 };
 
 inline std::recursive_mutex mutex;
@@ -126,7 +172,10 @@ inline void enqueue(stream* on, auto what) {
   else made = std::move(what);
   std::lock_guard lock(mutex);
   if (on == nullptr) return static_cast<void>(made());
-  if (on->captures) return on->captures->works.push_back(std::move(made));
+  if (on->captures) {
+    on->captures->nodes.push_back({std::move(made), std::exchange(on->after, {on->captures->nodes.size()})});
+    return;
+  }
   on->queue.push_back(std::move(made));
   ++on->queued;
 }
@@ -309,14 +358,17 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t of) {
 inline cudaError_t cudaEventRecord(cudaEvent_t to, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaEventRecord);
   if (on == nullptr) *to = {};
-  else *to = {on, on->queued, on->captures};
+  else *to = {on, on->queued, on->captures, on->after};
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned = 0) {
   PIPEWRIGHT_ON_HOST(cudaStreamWaitEvent);
   if (of->on == nullptr || on == nullptr) return cudaSuccess;
-  if (of->captured_in) on->captures = of->captured_in;  // joins the capture; works are kept in the order of the calls
-  else cuda_on_host::enqueue(on, [from = of->on, mark = of->mark] { return cuda_on_host::run(*from, mark); });
+  if (on->captures && on->captures != of->captured_in) return cudaErrorStreamCaptureIsolation;
+  if (of->captured_in) {  // joins the capture
+    on->captures = of->captured_in;
+    on->after.insert(on->after.end(), of->after.begin(), of->after.end());
+  } else cuda_on_host::enqueue(on, [from = of->on, mark = of->mark] { return cuda_on_host::run(*from, mark); });
   return cudaSuccess;
 }
 /// The first answer is always no.
@@ -344,14 +396,25 @@ inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEv
 
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t on, cudaStreamCaptureMode) {
   PIPEWRIGHT_ON_HOST(cudaStreamBeginCapture);
+  if (on->captures) return cudaErrorStreamCaptureUnsupported;
   on->captures = std::make_shared<cuda_on_host::graph>();
+  on->begins_capture = true;
+  on->after.clear();
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t on, cudaGraph_t* made) {
   PIPEWRIGHT_ON_HOST(cudaStreamEndCapture);
-  *made = new std::shared_ptr<cuda_on_host::graph>(on->captures);
+  if (!on->captures || !on->begins_capture) return cudaErrorStreamCaptureUnsupported;
+  auto const of = on->captures;
+  bool const is_whole = of->put_in_order(on->after);
   for (auto const& each : cuda_on_host::streams)
-    if (each->captures == **made) each->captures.reset();
+    if (each->captures == of) {
+      each->captures.reset();
+      each->begins_capture = false;
+      each->after.clear();
+    }
+  if (!is_whole) return cudaErrorStreamCaptureUnjoined;
+  *made = new std::shared_ptr<cuda_on_host::graph>(of);
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t of, unsigned long long = 0) {
@@ -361,7 +424,9 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t of, u
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t what, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaGraphLaunch);
-  for (auto const& each : (*what)->works) cuda_on_host::enqueue(on, each);
+  cuda_on_host::enqueue(on, [of = *what, done = std::vector<bool>((*what)->nodes.size())]() mutable {
+    return of->run(done);
+  });
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t of) {

@@ -18,6 +18,21 @@
 
 namespace pipewright::inline v0::cuda {
 
+namespace detail {
+/// What a rank's host does while its work is written down (see step_graph).
+class step_writer {
+ public:
+  virtual void hand_over() = 0;
+  virtual std::uint64_t told() = 0;
+  virtual void tell() = 0;
+  virtual bool await_more(std::uint64_t than) = 0;
+  virtual void go_on() = 0;
+
+ protected:
+  ~step_writer() = default;
+};
+}  // namespace detail
+
 /// Where a rank's stages work: a device, a stream of it, and what the stages of a rank share there. Made by the rank's thread, which
 /// then works in it (`here()`) until it ends or another is made. It outlives all that was made in it; what of it allocates, works or
 /// ends does so while the thread works here.
@@ -72,24 +87,39 @@ class context {
   }
   /// The same for one point of any stream.
   void wait(event const& point) {
-    if (hands_over_) return wait();  // the point may be one that was written down, and recorded nowhere
+    if (point.is_only_written()) hand_over();
     look_until(point);
   }
-  /// What hands the device the work that was written down (see step_graph), before the host waits for it; empty: nothing was.
-  void hand_over_to(std::function<void()> hand_over) {
-    hands_over_ = std::move(hand_over);
-    if (hands_over_) ++lists_;
+  /// From now on the work here is written down; null: it is queued at once.
+  void write_down(detail::step_writer* by) {
+    writes_ = by;
+    if (by != nullptr) ++lists_;
   }
+  /// Whether work is written down at present, and how many times that has begun.
+  bool writes_down() const { return writes_ != nullptr; }
+  std::uint64_t lists() const { return lists_; }
+  /// Queues what was written down.
   void hand_over() {
-    if (hands_over_) hands_over_();
+    if (writes_ != nullptr) writes_->hand_over();
+  }
+  /// For a transport between ranks of the device: another rank may now find done what it waits for.
+  void tell_others() {
+    if (writes_ != nullptr) writes_->tell();
+  }
+  /// For the same: wait(), which waits until is_done().
+  void wait_for_others(auto&& is_done, auto&& wait) {
+    if (writes_ == nullptr) return wait();
+    for (;;) {
+      auto const told = writes_->told();
+      if (is_done() || !writes_->await_more(told)) break;
+    }
+    wait();
+    writes_->go_on();
   }
   /// What went wrong where nothing can be thrown: the next wait() throws it.
   void note_fault(std::exception_ptr fault) noexcept {
     if (!fault_) fault_ = std::move(fault);
   }
-  /// Whether work is written down at present, and how many times that has begun.
-  bool writes_down() const { return static_cast<bool>(hands_over_); }
-  std::uint64_t lists() const { return lists_; }
   /// What the host does again and again while it waits for the device: looks whether another rank has failed, or a deadline has
   /// passed. Empty: nothing.
   void meanwhile(std::function<void()> look) { meanwhile_ = std::move(look); }
@@ -143,7 +173,8 @@ class context {
 
   cudaStream_t const stream_;
   event point_;
-  std::function<void()> meanwhile_, hands_over_;
+  std::function<void()> meanwhile_;
+  detail::step_writer* writes_ = nullptr;
   std::uint64_t lists_ = 0;
   std::exception_ptr fault_;
   std::map<std::type_index, std::shared_ptr<void>> kept_;

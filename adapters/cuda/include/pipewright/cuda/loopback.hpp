@@ -71,15 +71,23 @@ template<transport Threads> class endpoint {
     if (channels_.size() <= static_cast<std::size_t>(opened)) channels_.resize(static_cast<std::size_t>(opened) + 1);
     return opened;
   }
-  ticket post(int channel, message slot) { return here_.post(channel, given(channel, slot)); }
-  ticket send(int channel, message value) { return here_.send(channel, given(channel, value)); }
+  ticket post(int channel, message slot) {
+    auto const made = here_.post(channel, given(channel, slot));
+    where_.tell_others();
+    return made;
+  }
+  ticket send(int channel, message value) {
+    auto const made = here_.send(channel, given(channel, value));
+    where_.tell_others();
+    return made;
+  }
   bool poll(ticket of) {
     if (!here_.poll(of)) return false;
     take(of);
     return true;
   }
   void wait(ticket of) {
-    here_.wait(of);
+    where_.wait_for_others([&] { return here_.poll(of); }, [&] { here_.wait(of); });
     take(of);
   }
   void progress() { here_.progress(); }

@@ -1,126 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/queue.hpp>
+#include <pipewright/cuda/shared_steps.hpp>
 
 namespace pipewright::inline v0::cuda {
 
-/// Runs a rank's steps as CUDA graphs. A step's work is written down while its host code runs; where the same has been done before on
-/// the same memory, the graph of it is launched, else it is captured as one. So there is a graph for each step of a period in which
-/// buffers come back; the first few steps, which make buffers and choose algorithms, are queued as ever. What changes from step to
-/// step must lie in memory, not in arguments: where no step is like one before, steps are queued as ever, and why_not() says so.
-///
-/// For ranks whose transfers do not go by streams of their own: one rank on its device.
-class step_graph {
+/// Runs a rank's steps as CUDA graphs. A step's work is written down while its host code runs; when the host waits for the device, the
+/// graph of what was written is launched, which is captured where no step before did the same on the same memory. The first few
+/// steps, which make buffers and choose algorithms, are queued as ever. What changes from step to step must lie in memory, not in
+/// arguments: where no step is like one before, steps are queued as ever, and why_not() says so.
+class step_graph final : detail::step_writer {
  public:
-  explicit step_graph(context& where) : where_{where}, list_(where.stream()) {}
+  /// For a rank that has its device for itself.
+  explicit step_graph(context& where)
+      : where_{where}, own_{std::make_unique<shared_steps>()}, shared_{*own_}, rank_{0} {}
+  /// For one of the ranks of a device (loopback), which all run the same steps by one of these. Both outlive it.
+  step_graph(context& where, shared_steps& of_all) : where_{where}, shared_{of_all}, rank_{where.rank()} {}
   step_graph(step_graph const&) = delete;
   step_graph& operator=(step_graph const&) = delete;
-  ~step_graph() { where_.hand_over_to({}); }
+  ~step_graph() { shared_.end(rank_, true); }
 
   /// Runs step(), which waits for the device where it must: what was written down until then is launched first.
   void operator()(auto&& step) {
-    if (steps_++ < warm_up || !why_not_.empty()) return step();
+    if (steps_++ < warm_up) return step();
     where_.wait();  // memory that the host fills may be used again
-    where_.hand_over_to([this] { issue(); });
-    detail::list_here = &list_;
+    if (!shared_.begin(rank_)) return step();
+    where_.write_down(this);
+    detail::notebook_here = shared_.notes_;
     try {
       step();
-      where_.wait();  // what others wait for was recorded before this step
+      where_.wait();
     } catch (...) {
-      forget();
+      try {
+        where_.hand_over();              // other ranks' work may wait for it
+      } catch (std::exception const&) {  // they will hear of the first
+      }
+      end();
       throw;
     }
-    forget();
-    if (!why_not_.empty()) graphs_.clear();
+    end();
   }
 
-  /// How many graphs there are.
-  std::size_t graphs() const { return graphs_.size(); }
+  /// How many graphs there are, of all ranks together.
+  std::size_t graphs() const { return shared_.graphs().graphs(); }
   /// Launches of a graph so far.
-  std::size_t launches() const { return launches_; }
+  std::size_t launches() const { return shared_.graphs().launches(); }
   /// Why steps are not run as graphs; empty where they are.
-  std::string const& why_not() const { return why_not_; }
+  std::string const& why_not() const { return shared_.graphs().why_not(); }
 
  private:
   static constexpr int warm_up = 2;
-  static constexpr std::size_t most = 32;  // graphs that are kept
 
-  struct destroy {
-    void operator()(cudaGraphExec_t of) const { cudaGraphExecDestroy(of); }
-  };
-  struct one {
-    work_list of;
-    std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, destroy> graph;
-  };
-
-  /// Queues what has been written down, once, whatever comes of it.
-  void issue() {
-    if (list_.empty()) return;
-    work_list const now = std::exchange(list_, work_list(where_.stream()));
-    detail::at_once const queued;
-    auto found = std::ranges::find(graphs_, now, &one::of);
-    if (found == graphs_.end() && why_not_.empty()) {
-      if (graphs_.size() == most)
-        why_not_ = "no step has been like one of the " + std::to_string(most) +
-                   " before: something changes in the arguments of its kernels, as dropout's random numbers do";
-      else capture(now);
-      if (why_not_.empty()) found = std::prev(graphs_.end());
-    }
-    if (why_not_.empty()) {
-      auto const code = cudaGraphLaunch(found->graph.get(), where_.stream());
-      if (code == cudaSuccess) {
-        ++launches_;
-        return;
-      }
-      static_cast<void>(cudaGetLastError());
-      why_not_ = std::string("CUDA cannot launch a step's graph: ") + cudaGetErrorString(code);
-    }
-    now.play(where_.stream());
+  void end() {
+    detail::notebook_here.reset();
+    where_.write_down(nullptr);
+    shared_.end(rank_, false);
   }
-  void capture(work_list const& of) {
-    cudaGraph_t made = nullptr;
-    cudaGraphExec_t ready = nullptr;
-    std::string refused;
-    auto code = cudaStreamBeginCapture(where_.stream(), cudaStreamCaptureModeRelaxed);
-    if (code == cudaSuccess) {
-      try {
-        of.play(where_.stream());
-      } catch (std::exception const& e) {
-        refused = e.what();
-      }
-      code = cudaStreamEndCapture(where_.stream(), &made);
-    }
-    if (code == cudaSuccess && refused.empty()) code = cudaGraphInstantiate(&ready, made, 0);
-    if (made != nullptr) cudaGraphDestroy(made);
-    if (code == cudaSuccess && refused.empty()) {
-      graphs_.push_back({of, decltype(one::graph)(ready)});
-      return;
-    }
-    static_cast<void>(cudaGetLastError());
-    why_not_ = "CUDA cannot capture a step: " + (refused.empty() ? std::string(cudaGetErrorString(code)) : refused);
-  }
-  void forget() {
-    detail::list_here = nullptr;
-    list_.clear();
-    where_.hand_over_to({});
-  }
+  void hand_over() override { shared_.hand_over(rank_); }
+  std::uint64_t told() override { return shared_.told(); }
+  void tell() override { shared_.tell(); }
+  bool await_more(std::uint64_t than) override { return shared_.await_more(rank_, than); }
+  void go_on() override { shared_.go_on(rank_); }
 
   context& where_;
+  std::unique_ptr<shared_steps> const own_;
+  shared_steps& shared_;
+  int const rank_;
   int steps_ = 0;
-  work_list list_;
-  std::vector<one> graphs_;
-  std::size_t launches_ = 0;
-  std::string why_not_;
 };
 
 }  // namespace pipewright::inline v0::cuda
