@@ -144,9 +144,10 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
   app.add_option("--backend", r.backend,
                  "Who computes: host (a BLAS), libtorch (torch's modules), or cuda (kernels of the library's own)")
       ->check(CLI::IsMember({"host", "libtorch", "cuda"}));
-  app.add_option("--device", r.device,
-                 "Where libtorch or cuda computes: cpu (libtorch), cuda (of several processes each on its own GPU), "
-                 "cuda:1, ...");
+  app.add_option(
+      "--device", r.device,
+      "Where libtorch or cuda computes: cpu (libtorch); cuda, which with --backend cuda is rank by rank the GPUs "
+      "of CUDA_VISIBLE_DEVICES, round and round; or one of them: cuda:1, ...");
   app.add_option("--precision", r.precision, "Of cuda's values: bf16, with weights in fp32 beside, or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}));
   app.add_flag("!--no-graphs", r.graphs, "Queue cuda's kernels one by one; else the steps of one rank are CUDA graphs");
@@ -156,7 +157,7 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
          "--transport", r.transport,
          "in-process: ranks are threads; mpi, gloo: they are processes. Without it the launcher says so: mpirun -np P "
          "train_gpt2 means mpi, pipewright-run -n P train_gpt2 or torchrun gloo, none in-process; srun needs it. With "
-         "--backend cuda: cuda-loopback (all ranks on one GPU), or nccl under a launcher (a GPU each)")
+         "--backend cuda: cuda-loopback (ranks are threads), or nccl under a launcher (processes)")
       ->check(CLI::IsMember({"in-process", "mpi", "gloo", "cuda-loopback", "nccl"}));
   app.add_option("--rank", r.rank, "Which rank this process is, where no launcher says it (gloo)")
       ->check(CLI::Range(0, 63));

@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include <pipewright/cuda/loopback.hpp>
+#include <pipewright/cuda/peers.hpp>
 #include <pipewright/cuda/products.hpp>
 #include <pipewright/cuda/recorder.hpp>
 #include <pipewright/cuda/shared_steps.hpp>
@@ -58,12 +60,15 @@ template<class T> class device_endpoint final : public endpoint_of<T> {
   std::optional<pw::cuda::step_graph> graph_;
 };
 
+int devices_in_sight() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;  // a context says what is wrong
+}
 /// The number of a device's name; where it has none that of the local rank, round and round.
 int device_of(std::string const& name, int local_rank) {
   if (name == "cuda") {
-    int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
-    return count > 0 ? local_rank % count : 0;  // a context says what is wrong
+    int const count = devices_in_sight();
+    return count > 0 ? local_rank % count : 0;
   }
   int number = 0;
   auto const* const end = name.data() + name.size();
@@ -81,16 +86,22 @@ class on_devices final : public processes {
   std::vector<int> ranks_here(int all) const override { return hosts_.ranks_here(all); }
   std::vector<share> run(request const& r, pw::plan_view plan, part const& part_of) const override {
     auto const here = ranks_here(r.ranks);
-    bool const shares_device = r.transport != "nccl";
+    bool const is_one_process = r.transport != "nccl";
+    if (is_one_process && r.device == "cuda") {
+      std::vector<int> all(static_cast<std::size_t>(std::min(devices_in_sight(), r.ranks)));
+      std::iota(all.begin(), all.end(), 0);
+      pw::cuda::share_pools(all);
+    }
+    bool const has_graphs = r.graphs && (r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1);
     pw::cuda::shared_steps all(r.ranks, r.deadline);
     auto shares = hosts_.run(r, plan, [&](endpoint& beneath) {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
-      pw::cuda::context where(device_of(r.device, shares_device ? 0 : static_cast<int>(place)), beneath.rank());
+      pw::cuda::context where(device_of(r.device, static_cast<int>(place)), beneath.rank());
       bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
       if (!r.deterministic && has_one_shape) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
-      if (shares_device) {
+      if (is_one_process) {
         pw::cuda::loopback::endpoint<endpoint> over(beneath, where);
-        return run_over(part_of, over, beneath, where, r.graphs ? &all : nullptr);
+        return run_over(part_of, over, beneath, where, has_graphs ? &all : nullptr);
       }
 #ifdef TRAINER_HAS_NCCL
       pw::nccl::options how;

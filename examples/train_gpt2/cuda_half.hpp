@@ -18,7 +18,8 @@ class cuda_half {
   cuda_half& operator=(cuda_half const&) = delete;
   virtual ~cuda_half() = default;
 
-  /// train() on GPUs: of threads all on one, of processes each on its own, over NCCL, the processes' link being its control plane.
+  /// train() on GPUs: of threads rank by rank on those of the process, of processes each on its own, over NCCL, the processes' link
+  /// being its control plane.
   /// Throws where there is no device.
   virtual outcome train(processes const& on, request const& r, prospect const& p, data_set const& data,
                         progress_line report, origin const& from) const = 0;

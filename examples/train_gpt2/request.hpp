@@ -212,7 +212,7 @@ inline void check(request const& r) {
   if (!on_gpus && r.backend == "cuda")
     throw pw::error(
         fmt::format("--backend cuda keeps values on GPUs, between which --transport {} does not move them; choose "
-                    "cuda-loopback (all ranks on one GPU) or nccl (a process and a GPU each)",
+                    "cuda-loopback (ranks are threads of one process) or nccl (processes)",
                     r.transport));
   if (r.backend == "cuda" && r.device == "cpu")
     throw pw::error("--backend cuda computes on no cpu; choose --device cuda, or leave it out");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <pipewright/transport/parts.hpp>
@@ -74,5 +75,13 @@ inline constexpr message_type message_type_of{
 
 /// A slot as a message.
 template<class T> constexpr message message_of(T& slot) { return {&slot, &detail::message_type_of<T>}; }
+
+namespace detail {
+/// Calls visit(part) for the parts of a value of any type.
+void for_each_part_of(message value, auto&& visit) {
+  using visitor = std::remove_reference_t<decltype(visit)>;
+  value.type->for_each_part(value.object, [](void* context, part p) { (*static_cast<visitor*>(context))(p); }, &visit);
+}
+}  // namespace detail
 
 }  // namespace pipewright::inline v0

@@ -61,6 +61,12 @@ inline std::string unlike_types(channel_key of, std::uint64_t number, std::strin
          "; the two stages' boundary types differ, or the order of sends and posts";
 }
 
+/// Of a value that the host or a device cannot be given as it is.
+inline std::string parts_elsewhere() {
+  return "pipewright: a value is received into one whose parts lie elsewhere, on the host or on the device, than the "
+         "sender's; keep the boundary type's parts in the same places on both ranks";
+}
+
 /// `who` is where a rank is, `peer` the channel's other end.
 inline std::string gone_without(std::string const& who, channel_key of, std::uint64_t number, int peer) {
   return who + " needs " + spelled(of, number) + ", but " + spelled_rank(peer) + " has returned without it";

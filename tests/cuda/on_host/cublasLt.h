@@ -175,10 +175,11 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
 inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, void const* alpha, void const* a,
                                      cublasLtMatrixLayout_t of_a, void const* b, cublasLtMatrixLayout_t of_b,
                                      void const* beta, void const* c, cublasLtMatrixLayout_t, void* d,
-                                     cublasLtMatrixLayout_t of_d, cublasLtMatmulAlgo_t const* by, void*, std::size_t,
-                                     cudaStream_t on) {
+                                     cublasLtMatrixLayout_t of_d, cublasLtMatmulAlgo_t const* by, void* room,
+                                     std::size_t, cudaStream_t on) {
   if (by == nullptr || by->number == 0) return CUBLAS_STATUS_INVALID_VALUE;
   std::lock_guard lock(cuda_on_host::mutex);
+  if (cuda_on_host::use(on, {a, b, c, d, room, what->bias}) != cudaSuccess) return CUBLAS_STATUS_INVALID_VALUE;
   ++cuda_on_host::lt_products;
   cuda_on_host::enqueue(on, [=, what = *what, of_a = *of_a, of_b = *of_b, of_d = *of_d,
                              alpha = *static_cast<float const*>(alpha), beta = *static_cast<float const*>(beta)] {

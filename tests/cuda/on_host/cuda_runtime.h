@@ -156,6 +156,12 @@ template<class T> T exchange(T mine, unsigned from) {
   return mine;
 }
 
+/// An argument of a kernel, where it is a pointer.
+template<class T> void const* as_memory(T const& given) {
+  if constexpr (std::is_pointer_v<T>) return given;
+  else return nullptr;
+}
+
 }  // namespace cuda_on_host
 
 inline float rsqrtf(float v) { return 1.f / std::sqrt(v); }
@@ -176,6 +182,7 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* how, void (*kernel)(Tak
       how->dynamicSmemBytes > sizeof shared)
     return cudaErrorInvalidConfiguration;
   PIPEWRIGHT_ON_HOST(cudaLaunchKernelEx);
+  if (auto const wrong = use(how->stream, {as_memory(given)...}); wrong != cudaSuccess) return wrong;
   enqueue(how->stream, [to = *how, kernel, given = std::tuple<std::remove_cv_t<Takes>...>(given...)] {
     gridDim = to.gridDim;
     blockDim = to.blockDim;

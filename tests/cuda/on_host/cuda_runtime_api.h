@@ -6,6 +6,10 @@
 // late it reads wrong. The default stream has done its work when the call returns. Work may wait for what another
 // thread has yet to queue, or for ever, where streams wait for each other in a circle: then nothing of it is done, and
 // who looks is told so each time.
+//
+// There may be several devices. Memory, streams and events are each of one: that of the stream, or where none is named the
+// thread's. What a stream of one device is given of another's is refused, even where a device might let it pass, but by
+// cudaMemcpyPeerAsync with the right numbers.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -13,11 +17,13 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <set>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -31,6 +37,7 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -45,6 +52,7 @@ inline char const* cudaGetErrorName(cudaError_t code) {
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
@@ -58,6 +66,8 @@ inline char const* cudaGetErrorString(cudaError_t code) {
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     default: return cudaGetErrorName(code);
   }
@@ -109,7 +119,11 @@ struct graph {
   }
 };
 
+inline int devices = 1;
+inline thread_local int device = 0;
+
 struct stream {
+  int of = device;
   std::deque<work> queue;
   std::uint64_t queued = 0, done = 0;
   std::shared_ptr<graph> captures;
@@ -118,6 +132,7 @@ struct stream {
   bool is_running = false;
 };
 struct event {
+  int of = device;
   stream* on = nullptr;
   std::uint64_t mark = 0;
   std::shared_ptr<graph> captured_in;
@@ -125,12 +140,21 @@ struct event {
 };
 
 inline std::recursive_mutex mutex;
-inline std::vector<std::unique_ptr<stream>> streams;  // none is ever freed, so that an event may name any
-inline int devices = 1;
-inline thread_local int device = 0;
-inline std::size_t total_bytes = std::size_t{1} << 34, held_bytes = 0;
-inline std::map<void*, std::size_t> held;                          // of the device
-inline std::size_t allocations = 0, waits = 0;                     // so far: of the device, and of the host for it
+inline std::vector<std::unique_ptr<stream>> streams;              // none is ever freed, so that an event may name any
+inline constexpr std::size_t total_bytes = std::size_t{1} << 34;  // of each device
+struct run_of_bytes {
+  std::size_t bytes;
+  int of;
+};
+inline std::map<void const*, run_of_bytes> held;  // of devices
+inline std::map<int, std::size_t> held_bytes;
+struct pool {
+  std::set<int> reached_by = {};  // other devices
+};
+inline std::map<int, pool> pools;
+inline bool devices_reach_each_other = true;
+inline std::size_t peer_copies = 0, peer_copies_by_host = 0;  // so far: all, and those for want of access to a pool
+inline std::size_t allocations = 0, waits = 0;                // so far: of devices, and of the host for them
 inline std::map<std::string, std::pair<int, cudaError_t>> faults;  // calls until one fails, and how
 inline thread_local cudaError_t last_error = cudaSuccess;
 
@@ -143,6 +167,22 @@ inline cudaError_t fault_of(char const* call) {
   auto const code = found->second.second;
   faults.erase(found);
   return last_error = code;
+}
+
+/// The device of memory; -1: it is the host's.
+inline int device_of(void const* at) {
+  auto const after = held.upper_bound(at);
+  if (after == held.begin()) return -1;
+  auto const& [from, run] = *std::prev(after);
+  return static_cast<std::byte const*>(at) < static_cast<std::byte const*>(from) + run.bytes ? run.of : -1;
+}
+inline int device_of(stream const* on) { return on == nullptr ? device : on->of; }
+/// Whether this thread may queue something there that uses these.
+inline cudaError_t use(stream const* on, std::initializer_list<void const*> memory) {
+  if (device_of(on) != device) return last_error = cudaErrorInvalidResourceHandle;
+  for (auto const* const each : memory)
+    if (int const of = device_of(each); of >= 0 && of != device) return last_error = cudaErrorInvalidValue;
+  return cudaSuccess;
 }
 
 /// Does what can be done of the first `to` works, and says whether all are.
@@ -220,16 +260,28 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-inline cudaError_t cudaMalloc(void** to, std::size_t bytes) {
-  PIPEWRIGHT_ON_HOST(cudaMalloc);
-  if (cuda_on_host::held_bytes + bytes > cuda_on_host::total_bytes)
-    return cuda_on_host::last_error = cudaErrorMemoryAllocation;
+namespace cuda_on_host {
+
+inline cudaError_t allocate(void** to, std::size_t bytes, int of) {
+  if (held_bytes[of] + bytes > total_bytes) return last_error = cudaErrorMemoryAllocation;
   *to = ::operator new(bytes + 256, std::align_val_t{256});
   std::memset(*to, 0xff, bytes);  // NaN
-  cuda_on_host::held[*to] = bytes;
-  cuda_on_host::held_bytes += bytes;
-  ++cuda_on_host::allocations;
+  held[*to] = {bytes, of};
+  held_bytes[of] += bytes;
+  ++allocations;
   return cudaSuccess;
+}
+inline void forget(void* at) {
+  auto const found = held.find(at);
+  held_bytes[found->second.of] -= found->second.bytes;
+  held.erase(found);
+}
+
+}  // namespace cuda_on_host
+
+inline cudaError_t cudaMalloc(void** to, std::size_t bytes) {
+  PIPEWRIGHT_ON_HOST(cudaMalloc);
+  return cuda_on_host::allocate(to, bytes, cuda_on_host::device);
 }
 template<class T> cudaError_t cudaMalloc(T** to, std::size_t bytes) {
   void* made = nullptr;
@@ -241,20 +293,20 @@ inline cudaError_t cudaFree(void* at) {
   std::lock_guard lock(cuda_on_host::mutex);
   if (at == nullptr) return cudaSuccess;
   cuda_on_host::run_all();
-  cuda_on_host::held_bytes -= cuda_on_host::held.at(at);
-  cuda_on_host::held.erase(at);
+  cuda_on_host::forget(at);
   ::operator delete(at, std::align_val_t{256});
   return cudaSuccess;
 }
 /// In the order of the stream, as real ones: who still uses memory that another stream has freed is seen by the address sanitizer.
-inline cudaError_t cudaMallocAsync(void** to, std::size_t bytes, cudaStream_t) {
+inline cudaError_t cudaMallocAsync(void** to, std::size_t bytes, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaMallocAsync);
-  return cudaMalloc(to, bytes);
+  return cuda_on_host::allocate(to, bytes, cuda_on_host::device_of(on));
 }
 inline cudaError_t cudaFreeAsync(void* at, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaFreeAsync);
-  cuda_on_host::held_bytes -= cuda_on_host::held.at(at);
-  cuda_on_host::held.erase(at);
+  if (cuda_on_host::held.at(at).of != cuda_on_host::device_of(on))
+    return cuda_on_host::last_error = cudaErrorInvalidValue;
+  cuda_on_host::forget(at);
   cuda_on_host::enqueue(on, [at] { ::operator delete(at, std::align_val_t{256}); });
   return cudaSuccess;
 }
@@ -283,28 +335,28 @@ struct cudaPointerAttributes {
 };
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* of, void const* at) {
   PIPEWRIGHT_ON_HOST(cudaPointerGetAttributes);
-  auto const after = cuda_on_host::held.upper_bound(const_cast<void*>(at));
-  auto const* const byte = static_cast<std::byte const*>(at);
-  bool const is_held = after != cuda_on_host::held.begin() &&
-                       byte < static_cast<std::byte const*>(std::prev(after)->first) + std::prev(after)->second;
+  int const device = cuda_on_host::device_of(at);
   auto* const there = const_cast<void*>(at);
-  if (is_held) *of = {cudaMemoryTypeDevice, 0, there, nullptr};
+  if (device >= 0) *of = {cudaMemoryTypeDevice, device, there, nullptr};
   else *of = {cudaMemoryTypeUnregistered, -1, nullptr, there};  // pinned memory, too, which nobody asks about
   return cudaSuccess;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = cuda_on_host::total_bytes;
-  *free = cuda_on_host::total_bytes - cuda_on_host::held_bytes;
+  std::lock_guard lock(cuda_on_host::mutex);
+  *free = cuda_on_host::total_bytes - cuda_on_host::held_bytes[cuda_on_host::device];
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaMemcpyAsync);
+  if (auto const wrong = cuda_on_host::use(on, {to, from}); wrong != cudaSuccess) return wrong;
   cuda_on_host::enqueue(on, [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch,
                                      std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaMemcpy2DAsync);
+  if (auto const wrong = cuda_on_host::use(on, {to, from}); wrong != cudaSuccess) return wrong;
   cuda_on_host::enqueue(on, [=] {
     for (std::size_t row = 0; row < height; ++row)
       std::memcpy(static_cast<std::byte*>(to) + row * to_pitch, static_cast<std::byte const*>(from) + row * from_pitch,
@@ -314,7 +366,64 @@ inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, void const*
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaMemsetAsync);
+  if (auto const wrong = cuda_on_host::use(on, {to}); wrong != cudaSuccess) return wrong;
   cuda_on_host::enqueue(on, [=] { std::memset(to, value, bytes); });
+  return cudaSuccess;
+}
+
+/// Ordered by its stream, which is of one of the two devices, whatever this thread's is.
+inline cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, void const* from, int from_device, std::size_t bytes,
+                                       cudaStream_t on) {
+  using namespace cuda_on_host;
+  PIPEWRIGHT_ON_HOST(cudaMemcpyPeerAsync);
+  int const by = device_of(on), other = by == to_device ? from_device : to_device;
+  if (device_of(to) != to_device || device_of(from) != from_device || (by != to_device && by != from_device))
+    return last_error = cudaErrorInvalidValue;
+  ++peer_copies;
+  if (other != by && !pools[other].reached_by.contains(by)) ++peer_copies_by_host;
+  enqueue(on, [=] { std::memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceCanAccessPeer(int* can, int by, int other) {
+  PIPEWRIGHT_ON_HOST(cudaDeviceCanAccessPeer);
+  if (std::min(by, other) < 0 || std::max(by, other) >= cuda_on_host::devices)
+    return cuda_on_host::last_error = cudaErrorInvalidDevice;
+  *can = cuda_on_host::devices_reach_each_other && by != other;
+  return cudaSuccess;
+}
+
+using cudaMemPool_t = cuda_on_host::pool*;
+enum cudaMemLocationType { cudaMemLocationTypeInvalid, cudaMemLocationTypeDevice };
+enum cudaMemAccessFlags {
+  cudaMemAccessFlagsProtNone,
+  cudaMemAccessFlagsProtRead = 1,
+  cudaMemAccessFlagsProtReadWrite = 3
+};
+struct cudaMemLocation {
+  cudaMemLocationType type;
+  int id;
+};
+struct cudaMemAccessDesc {
+  cudaMemLocation location;
+  cudaMemAccessFlags flags;
+};
+inline cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* of, int device) {
+  PIPEWRIGHT_ON_HOST(cudaDeviceGetMemPool);
+  if (device < 0 || device >= cuda_on_host::devices) return cuda_on_host::last_error = cudaErrorInvalidDevice;
+  *of = &cuda_on_host::pools[device];
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAccess(cudaMemPool_t of, cudaMemAccessDesc const* what, std::size_t count) {
+  using namespace cuda_on_host;
+  PIPEWRIGHT_ON_HOST(cudaMemPoolSetAccess);
+  for (std::size_t i = 0; i < count; ++i) {
+    int const by = what[i].location.id;
+    bool const is_other = by >= 0 && by < devices && &pools[by] != of;
+    if (!is_other || !devices_reach_each_other || what[i].location.type != cudaMemLocationTypeDevice ||
+        what[i].flags != cudaMemAccessFlagsProtReadWrite)
+      return last_error = cudaErrorInvalidValue;
+    of->reached_by.insert(by);
+  }
   return cudaSuccess;
 }
 
@@ -341,7 +450,8 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t on) {
 inline cudaError_t cudaDeviceSynchronize() {
   PIPEWRIGHT_ON_HOST(cudaDeviceSynchronize);
   ++cuda_on_host::waits;
-  cuda_on_host::run_all();
+  for (auto const& each : cuda_on_host::streams)
+    if (each->of == cuda_on_host::device) cuda_on_host::run(*each, each->queued);
   return cudaSuccess;
 }
 
@@ -357,8 +467,9 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t of) {
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t to, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaEventRecord);
-  if (on == nullptr) *to = {};
-  else *to = {on, on->queued, on->captures, on->after};
+  if (cuda_on_host::device_of(on) != to->of) return cuda_on_host::last_error = cudaErrorInvalidResourceHandle;
+  *to = on == nullptr ? cuda_on_host::event{to->of, nullptr, 0, nullptr, {}}
+                      : cuda_on_host::event{to->of, on, on->queued, on->captures, on->after};
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned = 0) {
@@ -389,7 +500,8 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t of) {
   cuda_on_host::wait_for(*of->on, of->mark);
   return cudaSuccess;
 }
-inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (begin->of != end->of) return cuda_on_host::last_error = cudaErrorInvalidResourceHandle;
   *milliseconds = 1.f;
   return cudaSuccess;
 }

@@ -31,7 +31,7 @@ class frame {
   static void check_reach(part p, message_type const& type) {
     if (p.on_device)
       throw error("pipewright: a value of " + std::string(type.name) +
-                  " lies on a device, which this transport does not reach; choose pipewright::nccl, or on one device "
+                  " lies on a device, which this transport does not reach; choose pipewright::nccl, or in one process "
                   "pipewright::cuda::loopback");
   }
   /// The room of a channel's first frames, and of the one that is `channel::frames_ahead` after a value that is too large for frames.

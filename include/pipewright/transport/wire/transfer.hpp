@@ -159,11 +159,10 @@ template<link Link> class transfer {
   }
   part numbers_as_part() { return {numbers_.data(), numbers_.size() * sizeof(std::int64_t), element::int64}; }
   void for_each_piece(auto&& visit) {
-    auto use = [&](part p) {
+    pipewright::detail::for_each_part_of({value_, slot_.type}, [&](part p) {
       frame::check_reach(p, *slot_.type);
       in_pieces(p, visit);
-    };
-    slot_.type->for_each_part(value_, [](void* context, part p) { (*static_cast<decltype(use)*>(context))(p); }, &use);
+    });
   }
 
   state state_ = state::idle;

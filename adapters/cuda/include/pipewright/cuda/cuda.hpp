@@ -8,6 +8,7 @@
 #include <pipewright/cuda/event.hpp>
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/memory.hpp>
+#include <pipewright/cuda/peers.hpp>
 #include <pipewright/cuda/queue.hpp>
 #include <pipewright/cuda/recorder.hpp>
 #include <pipewright/cuda/step_graph.hpp>

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Several ranks on one device: threads of one process, each with a stream of its own.
+// Several ranks on the devices of one process: threads, each with a stream of its own.
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,19 +16,48 @@
 
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/event.hpp>
+#include <pipewright/cuda/peers.hpp>
 #include <pipewright/transport/in_process.hpp>
 
 namespace pipewright::inline v0::cuda::loopback {
 
 namespace detail {
 
-/// A slot on its way, and when its memory may be touched by another stream: after all that its rank had queued when it gave it away.
+/// A slot on its way, where it is, and when its memory may be touched by another stream: after all that its rank had queued when it
+/// gave it away.
 struct hand_over {
   message value;
+  int device = 0;
   event last_use;
+  std::optional<event> copied = {};  // out of this slot to another device, of which the event is
+  std::atomic<bool> has_met = false;
+
+  /// For the rank whose slot it was, once it has met the other: the stream may use what now is in the slot.
+  void hold(cudaStream_t waiting) const { (copied ? *copied : last_use).hold(waiting); }
 };
 
-/// The type of a hand-over of values of a type: these change places, and with them what is to be waited for.
+/// What becomes of two that meet, in the thread of the rank that comes second.
+inline void exchange(hand_over& received, hand_over& sent) {
+  if (received.device == sent.device) {
+    sent.value.type->exchange(received.value.object, sent.value.object);
+    std::swap(received.last_use, sent.last_use);
+  } else {
+    context::here().kept<cuda::detail::mover>()(
+        sent.value, sent.device, received.value, received.device,
+        [&](cudaStream_t by) {
+          sent.last_use.hold(by);
+          received.last_use.hold(by);
+        },
+        [&](cudaStream_t by) {
+          if (!sent.copied) sent.copied.emplace();
+          sent.copied->record(by);
+          received.last_use.record(by);
+        });
+  }
+  sent.has_met = received.has_met = true;
+}
+
+/// The type of a hand-over of values of a type.
 inline message_type const* type_of_hand_over(message_type const* of) {
   static std::mutex mutex;
   static std::map<message_type const*, message_type> made;
@@ -36,9 +67,7 @@ inline message_type const* type_of_hand_over(message_type const* of) {
   if (!is_new) return &found;
   found.name = of->name;
   found.exchange = [](void* into, void* from) {
-    auto &a = *static_cast<hand_over*>(into), &b = *static_cast<hand_over*>(from);
-    a.value.type->exchange(a.value.object, b.value.object);
-    std::swap(a.last_use, b.last_use);
+    exchange(*static_cast<hand_over*>(into), *static_cast<hand_over*>(from));
   };
   found.bytes = [](void const* given) {
     auto const& value = static_cast<hand_over const*>(given)->value;
@@ -49,9 +78,14 @@ inline message_type const* type_of_hand_over(message_type const* of) {
 
 }  // namespace detail
 
-/// A rank's end of everything, where all ranks are streams of one device. Values are swapped between slots as `in_process` swaps
-/// them, as soon as both hosts have come to it; what then is done on them waits, on the device, for the other rank's stream. The host
-/// waits for no kernel. A steady state allocates nothing. `Threads` is in_process::endpoint, or one that passes all on to it.
+/// A rank's end of everything, where ranks are streams of a process's devices. As soon as both hosts have come to a transfer it is
+/// complete, as under `in_process`; what the device is to do for it, and what then is done on the two slots, waits on the device.
+/// Between ranks on one device values are swapped between slots. From one device to another they are copied: whoever comes second
+/// gives the receiver's slot the shape, copies what lies on the host, and queues on a stream of the receiver's device a copy of what
+/// lies on the sender's, after both slots' last uses; both ranks' streams wait for that copy. share_pools makes it a direct one.
+///
+/// The host waits for no kernel. A steady state allocates nothing on a device. `Threads` is in_process::endpoint, or one that passes
+/// all on to it.
 template<transport Threads> class endpoint {
  public:
   /// Both outlive it. Stages of this rank work in `where`.
@@ -72,28 +106,33 @@ template<transport Threads> class endpoint {
     return opened;
   }
   ticket post(int channel, message slot) {
-    auto const made = here_.post(channel, given(channel, slot));
+    auto const made = guarded([&] { return here_.post(channel, given(channel, slot)); });
     where_.tell_others();
     return made;
   }
   ticket send(int channel, message value) {
-    auto const made = here_.send(channel, given(channel, value));
+    auto const made = guarded([&] { return here_.send(channel, given(channel, value)); });
     where_.tell_others();
     return made;
   }
   bool poll(ticket of) {
-    if (!here_.poll(of)) return false;
+    if (!guarded([&] { return here_.poll(of); })) return false;
     take(of);
     return true;
   }
   void wait(ticket of) {
-    where_.wait_for_others([&] { return here_.poll(of); }, [&] { here_.wait(of); });
+    guarded([&] { where_.wait_for_others([&] { return here_.poll(of); }, [&] { here_.wait(of); }); });
     take(of);
   }
   void progress() { here_.progress(); }
   void locate(std::function<std::string()> where) { here_.locate(std::move(where)); }
-  void agree(std::string_view digest) { here_.agree(digest); }
-  void abort(std::string_view why) noexcept { here_.abort(why); }
+  void agree(std::string_view digest) {
+    guarded([&] { here_.agree(digest); });
+  }
+  void abort(std::string_view why) noexcept {
+    here_.abort(why);
+    hold_all();
+  }
 
  private:
   struct channel {
@@ -109,6 +148,8 @@ template<transport Threads> class endpoint {
     auto& given = c.under_way.emplace_back(std::move(c.spare.back()));
     c.spare.pop_back();
     given->value = value;
+    given->device = where_.device();
+    given->has_met = false;
     given->last_use.record(where_.stream());
     if (c.of != value.type) {
       c.of = value.type;
@@ -122,12 +163,29 @@ template<transport Threads> class endpoint {
     if (of.number < c.first) return;
     auto& mine = c.under_way[static_cast<std::size_t>(of.number - c.first)];
     if (mine == nullptr) return;
-    mine->last_use.hold(where_.stream());
+    mine->hold(where_.stream());
     c.spare.push_back(std::move(mine));
     std::size_t gone = 0;
     while (gone < c.under_way.size() && c.under_way[gone] == nullptr) ++gone;
     c.under_way.erase(c.under_way.begin(), c.under_way.begin() + static_cast<std::ptrdiff_t>(gone));
     c.first += gone;
+  }
+
+  auto guarded(auto&& work) {
+    try {
+      return work();
+    } catch (...) {
+      hold_all();
+      throw;
+    }
+  }
+  /// After a failure slots are freed, in the order of this rank's stream: not before others' streams are done with them.
+  void hold_all() noexcept {
+    for (auto const& c : channels_)
+      for (auto const& each : c.under_way) try {
+          if (each != nullptr && each->has_met) each->hold(where_.stream());
+        } catch (std::exception const&) {  // the failure that was before it is the one to be told
+        }
   }
 
   Threads& here_;
@@ -136,19 +194,26 @@ template<transport Threads> class endpoint {
 };
 static_assert(transport<endpoint<in_process::endpoint>>);
 
-/// Runs f(endpoint&) on one thread for each rank of a plan (or as many ranks as a number says), all on one device; as
-/// in_process::run does. Each thread has a context of its own, in which f makes its pipeline.
-template<class PlanOrRanks, class F> void run(PlanOrRanks const& of, F&& f, int device = 0,
-                                              in_process::options how = {}) {
+/// Runs f(endpoint&) on one thread for each rank of a plan (or as many ranks as a number says), as in_process::run does; rank r on
+/// the (r mod n)-th of n devices. Each thread has a context of its own, in which f makes its pipeline.
+template<class PlanOrRanks, class F>
+void run(PlanOrRanks const& of, F&& f, std::vector<int> const& devices, in_process::options how = {}) {
+  if (devices.empty()) throw error("pipewright: ranks need a device; name at least one");
+  share_pools(devices);
   in_process::run(
       of,
       [&](in_process::endpoint& thread) {
-        context where(device, thread.rank());
+        context where(devices[static_cast<std::size_t>(thread.rank()) % devices.size()], thread.rank());
         endpoint<in_process::endpoint> here(thread, where);
         f(here);
         where.wait();  // what went wrong on the device is this rank's fault
       },
       std::move(how));
+}
+/// The same with all ranks on one device.
+template<class PlanOrRanks, class F> void run(PlanOrRanks const& of, F&& f, int device = 0,
+                                              in_process::options how = {}) {
+  run(of, f, std::vector{device}, std::move(how));
 }
 
 }  // namespace pipewright::inline v0::cuda::loopback

@@ -41,9 +41,14 @@ struct of_device {
   }
   static void free(void* at) noexcept {
     auto* const here = context::of_this_thread();
-    if (here == nullptr) {  // in no order: after all that the device has to do
+    if (here == nullptr) {  // in no order: after all that its device has to do
+      int now = 0;
+      cudaPointerAttributes of{};
+      cudaGetDevice(&now);
+      if (cudaPointerGetAttributes(&of, at) == cudaSuccess) cudaSetDevice(of.device);
       cudaDeviceSynchronize();
       cudaFree(at);
+      cudaSetDevice(now);
       return;
     }
     try {

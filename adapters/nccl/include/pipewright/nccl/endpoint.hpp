@@ -40,8 +40,8 @@ namespace pipewright::inline v0::nccl {
 /// reports, and an abort of another rank stop all ranks: kernels end, and each rank throws an error that says why.
 ///
 /// What waits for the whole device on the host, such as to load a kernel when it is first used, waits for receives too that are
-/// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. GPUs of one process need access to
-/// each other's memory pools (cudaMemPoolSetAccess); of processes with a GPU each nothing is needed.
+/// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. Where one process has several GPUs,
+/// let it call cuda::share_pools first; of processes with a GPU each nothing is needed.
 ///
 /// Where a rank has many channels, the environment should say CUDA_DEVICE_MAX_CONNECTIONS=32, so that no stream waits
 /// for another one's kernels. NCCL's own variables hold as ever.

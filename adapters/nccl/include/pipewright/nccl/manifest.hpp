@@ -10,6 +10,7 @@
 
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/transport/message.hpp>
+#include <pipewright/transport/sentences.hpp>
 
 namespace pipewright::inline v0::nccl::detail {
 
@@ -33,10 +34,7 @@ struct manifest {
   friend bool operator==(manifest const&, manifest const&) = default;
 };
 
-inline void for_each_part_of(message value, auto&& visit) {
-  using visitor = std::remove_reference_t<decltype(visit)>;
-  value.type->for_each_part(value.object, [](void* context, part p) { (*static_cast<visitor*>(context))(p); }, &visit);
-}
+using pipewright::detail::for_each_part_of;
 
 inline bool is_on_device(void const* at) {
   cudaPointerAttributes found{};
@@ -93,9 +91,7 @@ inline void apply(manifest const& told, message slot) {
     taken += p.bytes;
   });
   if (!fits || i != told.on_device.size() || taken != told.on_host.size())
-    throw error(
-        "pipewright: a value is received into one whose parts lie elsewhere, on the host or on the device, than "
-        "the sender's; keep the boundary type's parts in the same places on both ranks");
+    throw error(pipewright::detail::parts_elsewhere());
 }
 
 }  // namespace pipewright::inline v0::nccl::detail

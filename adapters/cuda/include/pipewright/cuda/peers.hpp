@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Several devices of one process.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include <pipewright/cuda/check.hpp>
+#include <pipewright/cuda/context.hpp>
+#include <pipewright/transport/message.hpp>
+#include <pipewright/transport/sentences.hpp>
+
+namespace pipewright::inline v0::cuda {
+
+/// Lets each of these devices reach what contexts of the others allocate, now and later. Whether all can: between two that cannot,
+/// copies go by the host, and NCCL finds other ways. Once, before ranks on several devices start; loopback::run does so itself.
+inline bool share_pools(std::span<int const> devices) {
+  bool can_all = true;
+  for (int const of : devices)
+    for (int const by : devices) {
+      if (by == of) continue;
+      int can = 0;
+      cudaMemPool_t pool{};
+      cudaMemAccessDesc access{};
+      access.location.type = cudaMemLocationTypeDevice;
+      access.location.id = by;
+      access.flags = cudaMemAccessFlagsProtReadWrite;
+      if (cudaDeviceCanAccessPeer(&can, by, of) == cudaSuccess && can == 1 &&
+          cudaDeviceGetMemPool(&pool, of) == cudaSuccess && cudaMemPoolSetAccess(pool, &access, 1) == cudaSuccess)
+        continue;
+      static_cast<void>(cudaGetLastError());
+      can_all = false;
+    }
+  return can_all;
+}
+
+namespace detail {
+
+/// By what a thread copies values into slots on other devices than theirs, for a context of the thread.
+class mover {
+ public:
+  explicit mover(context& home) : home_{home} {}
+
+  /// Gives a slot on a device the value in one on another, shape and all; on the host the value is there when this returns. What is
+  /// done on the device comes after before(stream) and before after(stream), in the stream's order, which is of the slot's device.
+  /// Throws error where the slot cannot have the value's shape.
+  void operator()(message value, int from, message slot, int to, auto&& before, auto&& after) {
+    try {
+      context& there = context_on(to);  // so that what the slot lacks is allocated on its device
+      there.work_here();
+      before(there.stream());
+      give_shape(value, slot);
+      std::size_t i = 0;
+      pipewright::detail::for_each_part_of(slot, [&](part p) {
+        void const* const source = parts_[i++].data;
+        if (!p.on_device) std::memcpy(p.data, source, p.bytes);
+        else check(cudaMemcpyPeerAsync(p.data, to, source, from, p.bytes, there.stream()), "cudaMemcpyPeerAsync");
+      });
+      after(there.stream());
+    } catch (...) {
+      home_.work_here();
+      throw;
+    }
+    home_.work_here();
+  }
+
+ private:
+  context& context_on(int device) {
+    for (auto const& each : contexts_)
+      if (each->device() == device) return *each;
+    return *contexts_.emplace_back(std::make_unique<context>(device, home_.rank()));
+  }
+  void give_shape(message value, message slot) {
+    shape_.clear();
+    value.type->append_shape(value.object, shape_);
+    slot.type->reshape(slot.object, shape_);
+    parts_.clear();
+    pipewright::detail::for_each_part_of(value, [&](part p) { parts_.push_back(p); });
+    std::size_t i = 0;
+    bool fits = true;
+    pipewright::detail::for_each_part_of(slot, [&](part p) {
+      fits = fits && i < parts_.size() && parts_[i].bytes == p.bytes && parts_[i].on_device == p.on_device;
+      ++i;
+    });
+    if (!fits || i != parts_.size()) throw error(pipewright::detail::parts_elsewhere());
+  }
+
+  context& home_;
+  std::vector<std::unique_ptr<context>> contexts_;
+  std::vector<std::int64_t> shape_;
+  std::vector<part> parts_;
+};
+
+}  // namespace detail
+
+}  // namespace pipewright::inline v0::cuda
