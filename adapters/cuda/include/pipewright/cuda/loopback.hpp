@@ -29,21 +29,23 @@ struct hand_over {
   message value;
   int device = 0;
   event last_use;
-  std::optional<event> copied = {};  // out of this slot to another device, of which the event is
+  cudaStream_t copies = nullptr;     // where a slot that must stay where it is receives from its own device
+  std::optional<event> copied = {};  // out of this slot, to the device of which the event is
+  bool was_copied = false;
   std::atomic<bool> has_met = false;
 
   /// For the rank whose slot it was, once it has met the other: the stream may use what now is in the slot.
-  void hold(cudaStream_t waiting) const { (copied ? *copied : last_use).hold(waiting); }
+  void hold(cudaStream_t waiting) const { (was_copied ? *copied : last_use).hold(waiting); }
 };
 
 /// What becomes of two that meet, in the thread of the rank that comes second.
 inline void exchange(hand_over& received, hand_over& sent) {
-  if (received.device == sent.device) {
+  if (received.device == sent.device && received.copies == nullptr) {
     sent.value.type->exchange(received.value.object, sent.value.object);
     std::swap(received.last_use, sent.last_use);
   } else {
     context::here().kept<cuda::detail::mover>()(
-        sent.value, sent.device, received.value, received.device,
+        sent.value, sent.device, received.value, received.device, received.copies,
         [&](cudaStream_t by) {
           sent.last_use.hold(by);
           received.last_use.hold(by);
@@ -51,6 +53,7 @@ inline void exchange(hand_over& received, hand_over& sent) {
         [&](cudaStream_t by) {
           if (!sent.copied) sent.copied.emplace();
           sent.copied->record(by);
+          sent.was_copied = true;
           received.last_use.record(by);
         });
   }
@@ -80,7 +83,8 @@ inline message_type const* type_of_hand_over(message_type const* of) {
 
 /// A rank's end of everything, where ranks are streams of a process's devices. As soon as both hosts have come to a transfer it is
 /// complete, as under `in_process`; what the device is to do for it, and what then is done on the two slots, waits on the device.
-/// Between ranks on one device values are swapped between slots. From one device to another they are copied: whoever comes second
+/// Between ranks on one device values are swapped between slots; while a step is written down (see step_graph) they are copied, on a
+/// stream of the channel, so that each step has the same slots. From one device to another they are copied: whoever comes second
 /// gives the receiver's slot the shape, copies what lies on the host, and queues on a stream of the receiver's device a copy of what
 /// lies on the sender's, after both slots' last uses; both ranks' streams wait for that copy. share_pools makes it a direct one.
 ///
@@ -140,6 +144,12 @@ template<transport Threads> class endpoint {
     std::vector<std::unique_ptr<detail::hand_over>> under_way, spare;  // the former by number, null where it is taken
     message_type const* of = nullptr;                                  // the last value's
     message_type const* type = nullptr;
+    cuda::detail::handle<cudaStream_t> stream;  // made where it is needed
+
+    cudaStream_t copies() {
+      if (stream == nullptr) stream = cuda::detail::make_stream();
+      return stream.get();
+    }
   };
 
   message given(int which, message value) {
@@ -149,7 +159,8 @@ template<transport Threads> class endpoint {
     c.spare.pop_back();
     given->value = value;
     given->device = where_.device();
-    given->has_met = false;
+    given->copies = where_.writes_down() ? c.copies() : nullptr;
+    given->was_copied = given->has_met = false;
     given->last_use.record(where_.stream());
     if (c.of != value.type) {
       c.of = value.type;

@@ -11,6 +11,8 @@
 
 #include <pipewright/cuda/check.hpp>
 #include <pipewright/cuda/context.hpp>
+#include <pipewright/cuda/event.hpp>
+#include <pipewright/cuda/queue.hpp>
 #include <pipewright/transport/message.hpp>
 #include <pipewright/transport/sentences.hpp>
 
@@ -40,27 +42,31 @@ inline bool share_pools(std::span<int const> devices) {
 
 namespace detail {
 
-/// By what a thread copies values into slots on other devices than theirs, for a context of the thread.
+/// By what a thread copies values into other slots, on devices of its or others, for a context of the thread.
 class mover {
  public:
   explicit mover(context& home) : home_{home} {}
 
-  /// Gives a slot on a device the value in one on another, shape and all; on the host the value is there when this returns. What is
-  /// done on the device comes after before(stream) and before after(stream), in the stream's order, which is of the slot's device.
-  /// Throws error where the slot cannot have the value's shape.
-  void operator()(message value, int from, message slot, int to, auto&& before, auto&& after) {
+  /// Gives a slot on a device the value in one on that or another, shape and all; on the host the value is there when this returns.
+  /// What is done on the device comes after before(stream) and before after(stream), in the stream's order: one of the
+  /// slot's device, `on` within a device. Throws error where the slot cannot have the value's shape.
+  void operator()(message value, int from, message slot, int to, cudaStream_t on, auto&& before, auto&& after) {
+    context& there = from == to ? home_ : context_on(to);  // what the slot lacks is allocated there
+    cudaStream_t const by =
+        from == to ? on : there.stream();  // never the rank's own, which would wait for what is still to come
+    there.work_here();
     try {
-      context& there = context_on(to);  // so that what the slot lacks is allocated on its device
-      there.work_here();
-      before(there.stream());
-      give_shape(value, slot);
+      before(by);
+      give_shape(value, slot, by);
       std::size_t i = 0;
       pipewright::detail::for_each_part_of(slot, [&](part p) {
         void const* const source = parts_[i++].data;
         if (!p.on_device) std::memcpy(p.data, source, p.bytes);
-        else check(cudaMemcpyPeerAsync(p.data, to, source, from, p.bytes, there.stream()), "cudaMemcpyPeerAsync");
+        else if (from == to)
+          queue_copy(by, static_cast<std::byte const*>(source), p.bytes, static_cast<std::byte*>(p.data));
+        else check(cudaMemcpyPeerAsync(p.data, to, source, from, p.bytes, by), "cudaMemcpyPeerAsync");
       });
-      after(there.stream());
+      after(by);
     } catch (...) {
       home_.work_here();
       throw;
@@ -74,25 +80,37 @@ class mover {
       if (each->device() == device) return *each;
     return *contexts_.emplace_back(std::make_unique<context>(device, home_.rank()));
   }
-  void give_shape(message value, message slot) {
+  /// Memory that is new is there, for the stream.
+  void give_shape(message value, message slot, cudaStream_t by) {
+    places_.clear();
+    pipewright::detail::for_each_part_of(slot, [&](part p) { places_.push_back(p.data); });
     shape_.clear();
     value.type->append_shape(value.object, shape_);
     slot.type->reshape(slot.object, shape_);
     parts_.clear();
     pipewright::detail::for_each_part_of(value, [&](part p) { parts_.push_back(p); });
     std::size_t i = 0;
-    bool fits = true;
+    bool fits = true, is_new = false;
     pipewright::detail::for_each_part_of(slot, [&](part p) {
       fits = fits && i < parts_.size() && parts_[i].bytes == p.bytes && parts_[i].on_device == p.on_device;
+      is_new = is_new || i >= places_.size() || (p.on_device && places_[i] != p.data);
       ++i;
     });
     if (!fits || i != parts_.size()) throw error(pipewright::detail::parts_elsewhere());
+    if (!is_new || by == context::here().stream()) return;
+    event grown;
+    {
+      at_once const allocated;
+      grown.record(context::here().stream());
+    }
+    grown.hold(by);
   }
 
   context& home_;
   std::vector<std::unique_ptr<context>> contexts_;
   std::vector<std::int64_t> shape_;
   std::vector<part> parts_;
+  std::vector<void*> places_;
 };
 
 }  // namespace detail
