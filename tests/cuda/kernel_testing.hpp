@@ -21,6 +21,7 @@
 #include <pipewright/cuda/check.hpp>
 #include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2_cuda/device.cuh>
+#include <pipewright/gpt2_cuda/device_dropout.hpp>
 
 #ifdef __NVCC__
 #pragma nv_diag_suppress 177  // doctest's own variables, which nothing refers to
@@ -150,9 +151,20 @@ template<class Work> auto in_every_order(Work work) {
   return first;
 }
 
-inline pipewright::gpt2::dropout mask_of(float probability) {
-  return {.stream = pipewright::keyed_random{.seed = 3, .step = 2, .micro_batch = 1, .layer = 4}.at(2),
-          .probability = probability};
-}
+/// A mask as the host's operations take it and as the device's do, which find the step in memory.
+class mask_of {
+ public:
+  explicit mask_of(float probability)
+      : key_{.random = {.seed = 3, .step = 2, .micro_batch = 1, .layer = 4},
+             .site = pipewright::gpt2::dropout_site::attention_projection,
+             .probability = probability},
+        step_({key_.random.step}) {}
+  operator pipewright::gpt2::dropout() const { return key_; }
+  operator cuda::device_dropout() const { return {key_, key_ ? step_.data() : nullptr}; }
+
+ private:
+  pipewright::gpt2::keyed_dropout key_;
+  device_vector<std::int64_t> step_;
+};
 
 }  // namespace kernel_testing

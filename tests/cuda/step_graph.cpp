@@ -3,7 +3,10 @@
 // where none is. Here without a device (on_host/).
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <cstddef>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
@@ -19,8 +22,10 @@
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
+#include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/gpt2_cuda/instantiate.cuh>
+#include <pipewright/transport/in_process.hpp>
 
 namespace {
 
@@ -38,24 +43,21 @@ struct outcome_of_graphs {
   std::string why_not;
 };
 
-/// Ranks as streams of one device, their steps as graphs or not. What rank 0 sees, but the weights of all.
-template<class T> outcome_of_graphs train(setting const& s, char const* schedule, int ranks, bool as_graphs,
-                                          auto const& optimizer) {
+/// Trains on each rank of a plan over what run(plan, f) makes of them, each step by way of by(endpoint)(step). The losses are the
+/// last rank's.
+outcome_of_graphs train(setting const& s, char const* schedule, int ranks, auto const& model, auto const& optimizer,
+                        auto const& run, auto const& by) {
   outcome_of_graphs o;
   std::mutex mutex;
   auto const plan =
       pw::make_plan(schedule, {.ranks = ranks, .micro_batches = 4}, s.needs(ranks, pw::recompute_mode::never));
-  pw::cuda::shared_steps all(ranks, 60);
-  pw::cuda::loopback::run(plan, [&](auto& here) {
-    step_graph graph(context::here(), all);
-    auto training =
-        pw::pipeline(plan, cut(cuda::model<T>(s.model()), pw::plan_view(plan).stages()), here, optimizer, s.options());
+  run(plan, [&](auto& here) {
+    auto way = by(here);
+    auto training = pw::pipeline(plan, cut(model, pw::plan_view(plan).stages()), here, optimizer, s.options());
     std::vector<double> losses, norms;
     for (int step = 0; step < many_steps; ++step) {
       pw::step_result told;
-      auto const run = [&] { told = training.step(tokens_of_step{step}); };
-      if (as_graphs) graph(run);
-      else run();
+      way([&] { told = training.step(tokens_of_step{step}); });
       losses.push_back(told.loss);
       norms.push_back(told.gradient_norm);
     }
@@ -66,14 +68,71 @@ template<class T> outcome_of_graphs train(setting const& s, char const* schedule
     });
     if (here.rank() == ranks - 1) o.losses = losses, o.norms = norms;
   });
+  return o;
+}
+outcome_of_graphs on_host(setting const& s, char const* schedule, auto const& optimizer) {
+  return train(
+      s, schedule, 1, gpt2::model(s.model()), optimizer,
+      [](auto const& plan, auto const& f) { pw::in_process::run(plan, f); },
+      [](auto&) { return [](auto const& step) { step(); }; });
+}
+/// Ranks as streams of one device.
+template<class T> outcome_of_graphs on_device(setting const& s, char const* schedule, int ranks, bool as_graphs,
+                                              auto const& optimizer) {
+  pw::cuda::shared_steps all(ranks, 60);
+  auto o = train(
+      s, schedule, ranks, cuda::model<T>(s.model()), optimizer,
+      [](auto const& plan, auto const& f) { pw::cuda::loopback::run(plan, f); },
+      [&](auto&) {
+        return [as_graphs, graph = std::make_unique<step_graph>(context::here(), all)](auto const& step) {
+          if (as_graphs) (*graph)(step);
+          else step();
+        };
+      });
   o.graphs = all.graphs().graphs();
   o.launches = all.graphs().launches();
   o.why_not = all.graphs().why_not();
   return o;
 }
 
+/// The norm of the difference of all weights over that of the weights.
+double difference(outcome_of_graphs const& found, outcome_of_graphs const& expected) {
+  double off = 0, all = 0;
+  for (auto const& [name, values] : expected.weights)
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      off += std::pow(found.weights.at(name)[i] - values[i], 2);
+      all += std::pow(values[i], 2);
+    }
+  return std::sqrt(off / all);
+}
+
 /// A rate that is another one in each step.
 auto const falling = pw::adamw(pw::learning_rate(1e-2, pw::rate_shape::cosine, 3, 20), 0.1);
+
+struct way_to_train {
+  int ranks;
+  char const* schedule;
+  float dropout;
+  double clip;
+  std::size_t
+      graphs;  // at most: of an asynchronous schedule as many as its weight versions and slots have a common period
+  std::size_t launches;  // in a step: where a norm is asked for, what is before and after it are graphs of their own
+};
+template<class T> void check_alike(way_to_train const& each) {
+  CAPTURE(each.ranks);
+  CAPTURE(each.schedule);
+  CAPTURE(each.dropout);
+  CAPTURE(each.clip);
+  setting const s{.dropout = each.dropout, .clip = each.clip};
+  auto const queued = on_device<T>(s, each.schedule, each.ranks, false, falling),
+             launched = on_device<T>(s, each.schedule, each.ranks, true, falling);
+  CHECK(queued.losses == launched.losses);
+  CHECK(queued.norms == launched.norms);
+  CHECK(queued.weights == launched.weights);
+  CHECK(launched.why_not == "");
+  CHECK(launched.graphs <= each.graphs);
+  CHECK(launched.launches == each.launches * (many_steps - 2));
+}
 
 }  // namespace
 
@@ -81,59 +140,42 @@ TEST_CASE_TEMPLATE("steps as graphs give the bits of steps that are queued", T, 
 #ifdef PIPEWRIGHT_QUICK_TESTS
   if (std::is_same_v<T, float>) return;
 #endif
-  for (auto const* schedule : {"sequential", "1f1b"})
-    for (double const clip : {0., 0.5}) {
-      if (clip > 0 && schedule == std::string_view("1f1b")) continue;  // which cannot
-      CAPTURE(schedule);
-      setting const s{.clip = clip};
-      auto const queued = train<T>(s, schedule, 1, false, falling), launched = train<T>(s, schedule, 1, true, falling);
-      CHECK(queued.losses == launched.losses);
-      CHECK(queued.norms == launched.norms);
-      CHECK(queued.weights == launched.weights);
-      CHECK(launched.why_not == "");
-      CHECK(launched.launches >= many_steps - 2);
-      // One of a whole step; where a norm is asked for in between, one up to there and one of the rest.
-      if (schedule == std::string_view("sequential")) CHECK(launched.graphs == (clip > 0 ? 2 : 1));
-    }
+  for (auto const& each : {way_to_train{1, "sequential", 0.f, 0., 1, 1}, way_to_train{1, "sequential", 0.2f, 0.5, 2, 2},
+#ifndef PIPEWRIGHT_QUICK_TESTS
+                           way_to_train{1, "1f1b", 0.f, 0., 3, 1},
+#endif
+                           way_to_train{1, "1f1b", 0.2f, 0., 3, 1}})
+    check_alike<T>(each);
 }
 
 TEST_CASE("the steps of all ranks of a device are one graph, and have the bits of queued ones") {
-  struct one {
-    int ranks;
-    char const* schedule;
-    double clip;
-    std::size_t most;  // graphs: the periods of weight versions and slots of an asynchronous schedule
-  };
-  for (auto const& [ranks, schedule, clip, most] : {
-           one{2, "gpipe", 0, 1},
-           one{2, "interleaved", 0.5, 5},
-           one{2, "1f1b", 0, 12},
-           one{4, "flush", 0, 1},
-           one{4, "flush", 0.5, 3},
+  for (auto const& each : {
+           way_to_train{2, "gpipe", 0.f, 0., 1, 1},
+           way_to_train{2, "interleaved", 0.f, 0.5, 5, 5},
+           way_to_train{2, "1f1b", 0.2f, 0., 12, 1},
+           way_to_train{4, "flush", 0.2f, 0., 1, 1},
+           way_to_train{4, "flush", 0.f, 0.5, 3, 3},
 #ifndef PIPEWRIGHT_QUICK_TESTS
-           one{2, "flush", 0.5, 3},
-           one{4, "gpipe", 0.5, 3},
-           one{4, "interleaved", 0, 1},
-           one{4, "interleaved", 0.5, 5},
-           one{4, "1f1b", 0, 12},
-           one{4, "2bw", 0, 12},
+           way_to_train{2, "flush", 0.f, 0.5, 3, 3},
+           way_to_train{4, "gpipe", 0.f, 0.5, 3, 3},
+           way_to_train{4, "interleaved", 0.f, 0., 1, 1},
+           way_to_train{4, "interleaved", 0.2f, 0.5, 5, 5},
+           way_to_train{4, "1f1b", 0.f, 0., 12, 1},
+           way_to_train{4, "2bw", 0.f, 0., 12, 1},
 #endif
-       }) {
-    CAPTURE(ranks);
-    CAPTURE(schedule);
-    CAPTURE(clip);
-    setting const s{.clip = clip};
-    auto const queued = train<float>(s, schedule, ranks, false, falling),
-               launched = train<float>(s, schedule, ranks, true, falling);
-    CHECK(queued.losses == launched.losses);
-    CHECK(queued.norms == launched.norms);
-    CHECK(queued.weights == launched.weights);
-    CHECK(launched.why_not == "");
-    CHECK(launched.graphs <= most);
-    // A norm is asked for in between: what is before and after it are graphs of their own.
-    if (clip > 0) CHECK(launched.launches == launched.graphs * (many_steps - 2));
-    else CHECK(launched.launches == many_steps - 2);
-  }
+       })
+    check_alike<float>(each);
+}
+
+TEST_CASE("graphs of steps with dropout drop in each step what the host does") {
+  setting const s{.dropout = 0.2f};
+  pw::sgd const by_momentum{.rate = 0.1, .momentum = 0.9};
+  auto const expected = on_host(s, "1f1b", by_momentum), found = on_device<float>(s, "1f1b", 1, true, by_momentum);
+  CHECK(found.launches >= many_steps - 2);
+  REQUIRE(found.losses.size() == expected.losses.size());
+  for (std::size_t i = 0; i < found.losses.size(); ++i)
+    CHECK(found.losses[i] == doctest::Approx(expected.losses[i]).epsilon(1e-5));
+  CHECK(difference(found, expected) < 1e-4);
 }
 
 TEST_CASE("a rank that waits where no transport tells of it is not waited for, and nothing is lost") {
@@ -194,7 +236,6 @@ TEST_CASE("a rank that throws in a step of all is heard by the others, and one t
 }
 
 TEST_CASE("where arguments change in every step, steps are queued as ever, and it is said why") {
-  setting const s{.dropout = 0.2f};
   context where;
   step_graph graph(where);
   pw::cuda::buffer<int> number(1);
@@ -209,9 +250,6 @@ TEST_CASE("where arguments change in every step, steps are queued as ever, and i
   int found = 0;
   pw::cuda::download<int>(number.data(), {&found, 1});
   CHECK(found == 59 * 0x01010101);
-  auto const queued = train<float>(s, "sequential", 1, false, falling),
-             launched = train<float>(s, "sequential", 1, true, falling);
-  CHECK(queued.weights == launched.weights);
 }
 
 TEST_CASE("where CUDA captures nothing, steps are queued as ever, and it is said why") {

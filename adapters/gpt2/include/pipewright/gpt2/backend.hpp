@@ -25,7 +25,7 @@ struct operands {
   std::size_t count;
   int width;
   float scale;
-  dropout mask;
+  keyed_dropout mask;
   row_shape rows;
   linear_shape linear;
   attention_shape attention;

@@ -184,7 +184,7 @@ class block {
     return {all, all + wide};
   }
 
-  [[nodiscard]] auto mask(auto const& context, dropout_site site) const -> dropout {
+  [[nodiscard]] auto mask(auto const& context, dropout_site site) const -> keyed_dropout {
     auto const p = site == dropout_site::attention ? configuration_.attention_dropout : configuration_.residual_dropout;
     return make_dropout(context, site, p);
   }

@@ -44,10 +44,27 @@ struct dropout {
   }
 };
 
+/// The dropout of one site by its key, as stages hand it to operations: a backend may have the key's parts, of which only the step
+/// is another one in each step, in place of the stream.
+struct keyed_dropout {
+  keyed_random random{};
+  dropout_site site{};
+  float probability = 0.f;
+
+  /// Whether there is anything to drop.
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return probability > 0.f; }
+
+  /// With the key's stream, which costs one Philox block.
+  [[nodiscard]] constexpr operator dropout() const noexcept {
+    if (!*this) return {};
+    return {.stream = random.at(static_cast<std::uint32_t>(site)), .probability = probability};
+  }
+};
+
 /// The dropout of one site of the layer that `context` is in; none in evaluation.
-[[nodiscard]] constexpr auto make_dropout(auto const& context, dropout_site site, float probability) -> dropout {
+[[nodiscard]] constexpr auto make_dropout(auto const& context, dropout_site site, float probability) -> keyed_dropout {
   if (!context.training || probability == 0.f) return {};
-  return {.stream = context.random().at(static_cast<std::uint32_t>(site)), .probability = probability};
+  return {.random = context.random(), .site = site, .probability = probability};
 }
 
 }  // namespace pipewright::inline v0::gpt2

@@ -58,7 +58,7 @@ class embedding {
   }
 
  private:
-  [[nodiscard]] auto mask(auto const& context) const -> dropout {
+  [[nodiscard]] auto mask(auto const& context) const -> keyed_dropout {
     return make_dropout(context, dropout_site::embedding, configuration_.embedding_dropout);
   }
 

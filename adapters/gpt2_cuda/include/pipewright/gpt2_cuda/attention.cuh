@@ -66,7 +66,9 @@ inline constexpr std::size_t bytes_of_scores = sizeof(float) * tile * (tile + 1)
 
 /// A block 32 queries of a head: keys come by in tiles, and the largest score and the sum of a row are kept up to date.
 template<int D, number T>
-__global__ void attention(T const* qkv, attention_shape s, dropout mask, float scale, T* out, float* log_sum_exp) {
+__global__ void attention(T const* qkv, attention_shape s, device_dropout given, float scale, T* out,
+                          float* log_sum_exp) {
+  dropout const mask = given.now();
   tile_thread const t;
   head_at const here(s);
   auto* const room = shared_memory<float>();
@@ -167,7 +169,8 @@ __device__ void read_rows(head_at const& here, tile_thread const& t, rows_of_hea
 /// qkv: no block reads another's keys and values.
 template<int D, number T>
 __global__ void attention_backward_keys(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
-                                        attention_shape s, dropout mask, float scale, T* to) {
+                                        attention_shape s, device_dropout given, float scale, T* to) {
+  dropout const mask = given.now();
   tile_thread const t;
   head_at const here(s);
   backward_tiles<D> const at;
@@ -199,8 +202,9 @@ __global__ void attention_backward_keys(T const* qkv, T const* out, float const*
 /// blocks add to one number.
 template<int D, number T>
 __global__ void attention_backward_queries(T const* qkv, T const* out, float const* log_sum_exp, T const* gradient,
-                                           attention_shape s, dropout mask, float scale, T* to,
+                                           attention_shape s, device_dropout given, float scale, T* to,
                                            std::size_t stride_of_to) {
+  dropout const mask = given.now();
   tile_thread const t;
   head_at const here(s);
   backward_tiles<D> const at;
@@ -245,7 +249,7 @@ template<number T> bool is_for_tensor_cores(attention_shape s, auto const*... at
 inline float scale_of(attention_shape s) { return 1.f / std::sqrt(static_cast<float>(s.head_size())); }
 
 /// Calls use(std::bool_constant) with whether anything is dropped.
-void with_dropout(dropout const& mask, auto const& use) {
+void with_dropout(device_dropout const& mask, auto const& use) {
   if (mask) use(std::true_type());
   else use(std::false_type());
 }
@@ -267,7 +271,8 @@ void copy_rows(cudaStream_t on, T const* from, std::size_t stride, std::size_t r
 }  // namespace detail
 
 template<class T>
-void attention(cudaStream_t on, T const* qkv, attention_shape s, dropout const& mask, T* out, float* log_sum_exp) {
+void attention(cudaStream_t on, T const* qkv, attention_shape s, device_dropout const& mask, T* out,
+               float* log_sum_exp) {
   using namespace detail;
   float const scale = scale_of(s);
   with_head_size(s, [&]<int D>(std::integral_constant<int, D>) {
@@ -284,7 +289,7 @@ void attention(cudaStream_t on, T const* qkv, attention_shape s, dropout const& 
 
 template<class T>
 void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const* log_sum_exp, T const* d_out,
-                        attention_shape s, dropout const& mask, T* scratch, T* d_qkv) {
+                        attention_shape s, device_dropout const& mask, T* scratch, T* d_qkv) {
   using namespace detail;
   float const scale = scale_of(s);
   bool const in_place = d_qkv == qkv;

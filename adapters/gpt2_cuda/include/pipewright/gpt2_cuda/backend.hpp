@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include <pipewright/cuda/constants.hpp>
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/cuda/products.hpp>
@@ -46,21 +47,21 @@ template<number T> class backend {
   }
 
   void embed(token_ids const& tokens, T const* token_table, T const* position_table, batch_shape batch, int width,
-             dropout const& mask, T* out) {
-    cuda::embed(on(), tokens.ids(), token_table, position_table, batch, width, mask, out);
+             keyed_dropout const& mask, T* out) {
+    cuda::embed(on(), tokens.ids(), token_table, position_table, batch, width, placed(mask), out);
   }
   void embed_backward_weights(token_ids const& tokens, T const* gradient, batch_shape batch, int width,
-                              dropout const& mask, float* token_gradient, float* position_gradient) {
+                              keyed_dropout const& mask, float* token_gradient, float* position_gradient) {
     cuda::embed_backward_weights(on(), tokens.rows(), tokens.begins(), tokens.tokens(), tokens.distinct(), gradient,
-                                 batch, width, mask, token_gradient, position_gradient);
+                                 batch, width, placed(mask), token_gradient, position_gradient);
   }
 
   void layer_norm(T const* x, T const* weight, T const* bias, row_shape s, T* y, float* mean, float* reciprocal) {
     cuda::layer_norm(on(), x, weight, bias, s, y, mean, reciprocal);
   }
-  void add_layer_norm(T const* base, T const* branch, dropout const& mask, T const* weight, T const* bias, row_shape s,
-                      T* total, T* y, float* mean, float* reciprocal) {
-    cuda::add_layer_norm(on(), base, branch, mask, weight, bias, s, total, y, mean, reciprocal);
+  void add_layer_norm(T const* base, T const* branch, keyed_dropout const& mask, T const* weight, T const* bias,
+                      row_shape s, T* total, T* y, float* mean, float* reciprocal) {
+    cuda::add_layer_norm(on(), base, branch, placed(mask), weight, bias, s, total, y, mean, reciprocal);
   }
   void layer_norm_backward(T const* x, float const* mean, float const* reciprocal, T const* weight, T const* dy,
                            T const* residual_gradient, row_shape s, T* dx, float* weight_gradient,
@@ -70,11 +71,11 @@ template<number T> class backend {
                               bias_gradient);
   }
 
-  void add_dropout(T const* base, T const* branch, std::size_t count, dropout const& mask, T* to) {
-    cuda::add_dropout(on(), base, branch, count, mask, to);
+  void add_dropout(T const* base, T const* branch, std::size_t count, keyed_dropout const& mask, T* to) {
+    cuda::add_dropout(on(), base, branch, count, placed(mask), to);
   }
-  void dropout_backward(T const* gradient, std::size_t count, dropout const& mask, T* to) {
-    cuda::dropout_backward(on(), gradient, count, mask, to);
+  void dropout_backward(T const* gradient, std::size_t count, keyed_dropout const& mask, T* to) {
+    cuda::dropout_backward(on(), gradient, count, placed(mask), to);
   }
   void accumulate(float const* from, std::size_t count, float* to) { cuda::accumulate(on(), from, count, to); }
 
@@ -100,12 +101,13 @@ template<number T> class backend {
   }
 
   static std::size_t attention_scratch(attention_shape s) { return cuda::attention_scratch(s); }
-  void attention(T const* qkv, attention_shape s, dropout const& mask, T* /*scratch*/, T* out, float* log_sum_exp) {
-    cuda::attention(on(), qkv, s, mask, out, log_sum_exp);
+  void attention(T const* qkv, attention_shape s, keyed_dropout const& mask, T* /*scratch*/, T* out,
+                 float* log_sum_exp) {
+    cuda::attention(on(), qkv, s, placed(mask), out, log_sum_exp);
   }
   void attention_backward(T const* qkv, T const* out, float const* log_sum_exp, T const* d_out, attention_shape s,
-                          dropout const& mask, T* scratch, T* d_qkv) {
-    cuda::attention_backward(on(), qkv, out, log_sum_exp, d_out, s, mask, scratch, d_qkv);
+                          keyed_dropout const& mask, T* scratch, T* d_qkv) {
+    cuda::attention_backward(on(), qkv, out, log_sum_exp, d_out, s, placed(mask), scratch, d_qkv);
   }
 
   /// A multiple of 64, which tensor cores want of every extent; the table has zeros below its last row (see parameter_memory).
@@ -131,6 +133,11 @@ template<number T> class backend {
     if (here_ != context::of_this_thread())
       throw error("pipewright: a stage works where it was not made; call its context's work_here() before");
     return here_->stream();
+  }
+  /// With the step of its key in the device's memory.
+  device_dropout placed(keyed_dropout const& mask) const {
+    if (!mask) return {};
+    return {mask, here_->kept<pipewright::cuda::constants>().place(mask.random.step)};
   }
   float* room(std::size_t n) { return here_->kept<small_room>().template room<float>(n); }
   void multiply(product p, T const* a, T const* b, T* c, T const* bias = nullptr) {

@@ -11,7 +11,7 @@
 
 #include <pipewright/cuda/queue.hpp>
 #include <pipewright/error.hpp>
-#include <pipewright/gpt2/dropout.hpp>
+#include <pipewright/gpt2_cuda/device_dropout.hpp>
 #include <pipewright/gpt2_cuda/grids.hpp>
 #include <pipewright/gpt2_cuda/numbers.hpp>
 

@@ -24,7 +24,8 @@ template<number T> void over_all(cudaStream_t on, std::size_t count, auto const&
 }
 
 template<int N, number T>
-__global__ void add_dropout(T const* base, T const* branch, std::size_t count, dropout mask, T* to) {
+__global__ void add_dropout(T const* base, T const* branch, std::size_t count, device_dropout given, T* to) {
+  dropout const mask = given.now();
   for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
     auto sum = load<M>(base + i);
     auto const more = load<M>(branch + i);
@@ -33,7 +34,9 @@ __global__ void add_dropout(T const* base, T const* branch, std::size_t count, d
     store(to + i, sum);
   });
 }
-template<int N, number T> __global__ void dropout_backward(T const* gradient, std::size_t count, dropout mask, T* to) {
+template<int N, number T> __global__ void dropout_backward(T const* gradient, std::size_t count, device_dropout given,
+                                                           T* to) {
+  dropout const mask = given.now();
   for_each_pack<N>(count, [&]<int M>(std::size_t i, std::integral_constant<int, M>) {
     auto g = load<M>(gradient + i);
     drop_factors<M> const factors(mask, i);
@@ -72,14 +75,14 @@ template<int N, number T> __global__ void gelu_backward(T const* gradient, T con
 }  // namespace detail
 
 template<class T> void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count,
-                                   dropout const& mask, T* to) {
+                                   device_dropout const& mask, T* to) {
   detail::over_all<T>(
       on, count,
       [&](launch go, auto n) { go("add_dropout", detail::add_dropout<n(), T>, base, branch, count, mask, to); }, base,
       branch, to);
 }
-template<class T> void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, dropout const& mask,
-                                        T* to) {
+template<class T> void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count,
+                                        device_dropout const& mask, T* to) {
   detail::over_all<T>(
       on, count,
       [&](launch go, auto n) { go("dropout_backward", detail::dropout_backward<n(), T>, gradient, count, mask, to); },

@@ -59,7 +59,8 @@ inline constexpr std::size_t forward_shared = forward_cut<D>::bytes_of_rows + 4 
 /// A block 64 or 128 queries of a head: keys and values come by in tiles, the next while one is worked on.
 template<int D, bool Drops>
 __global__ void __launch_bounds__(flash_threads, 2)
-    flash_attention(bf16 const* qkv, attention_shape s, dropout mask, float scale, bf16* out, float* log_sum_exp) {
+    flash_attention(bf16 const* qkv, attention_shape s, device_dropout mask, float scale, bf16* out,
+                    float* log_sum_exp) {
   using cut = forward_cut<D>;
   head_at const here(s);
   lane_at const l;
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(flash_threads, 2)
     PIPEWRIGHT_UNROLL
     for (int h = 0; h < 2; ++h) {
       float const sum = warp_sum<4>(rows.sum[m][h]);
-      float const share = (Drops ? mask.scale() : 1.f) / sum;
+      float const share = drops.scale() / sum;
       PIPEWRIGHT_UNROLL
       for (int n = 0; n < D / 8; ++n)
         for (int i = 2 * h; i < 2 * h + 2; ++i) to[m][n].numbers[i] *= share;

@@ -40,7 +40,7 @@ template<int D> using keys_cut = flash_cut<D, D <= 64 ? 2 : 1, 16>;
 template<int D, bool Drops>
 __global__ void __launch_bounds__(flash_threads, 2)
     flash_backward_queries(bf16 const* qkv, bf16 const* out, float const* log_sum_exp, bf16 const* gradient,
-                           attention_shape s, dropout mask, float scale, query_sums* of_queries, bf16* to,
+                           attention_shape s, device_dropout mask, float scale, query_sums* of_queries, bf16* to,
                            std::size_t stride_of_to) {
   using cut = queries_cut<D>;
   constexpr int some = cut::some;
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(flash_threads, 2)
 /// sides as they are.
 template<int D, bool Drops>
 __global__ void __launch_bounds__(flash_threads, 2)
-    flash_backward_keys(bf16 const* qkv, bf16 const* gradient, attention_shape s, dropout mask, float scale,
+    flash_backward_keys(bf16 const* qkv, bf16 const* gradient, attention_shape s, device_dropout mask, float scale,
                         query_sums const* of_queries, bf16* to) {
   using cut = keys_cut<D>;
   constexpr int some = cut::some;

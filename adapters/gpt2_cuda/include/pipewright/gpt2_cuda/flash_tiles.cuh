@@ -218,8 +218,8 @@ template<bool Drops> struct flash_dropout {
   std::uint32_t limit;
   bool by_four;  // whether no random block has numbers of two rows of scores
 
-  __device__ flash_dropout(dropout const& of, attention_shape s)
-      : mask{of}, limit{Drops ? of.threshold() : 0}, by_four{s.length % 4 == 0} {}
+  __device__ flash_dropout(device_dropout const& of, attention_shape s)
+      : mask{Drops ? of.now() : dropout{}}, limit{Drops ? mask.threshold() : 0}, by_four{s.length % 4 == 0} {}
 
   /// Bit 2 h + i: whether numbers[2 h + i] is kept. Of scores from there on, multiples of 8; queries are the rows, or
   /// else keys. A random block is of four keys, which 2 lanes have, or 4: each makes one block of theirs for all.
@@ -254,6 +254,7 @@ template<bool Drops> struct flash_dropout {
     }
     return bits;
   }
+  __device__ float scale() const { return Drops ? mask.scale() : 1.f; }
   __device__ float factor(unsigned bits, int number) const { return bits >> number & 1 ? mask.scale() : 0.f; }
 
  private:

@@ -25,9 +25,10 @@ struct warp_rows {
 
 /// A warp a row, read again from the cache for each of the passes: over the mean, the variance, the result.
 template<int N, bool Adds, number T>
-__global__ void layer_norm(T const* x, T const* branch, dropout mask, T const* weight, T const* bias, row_shape s,
-                           T* total, T* y, float* mean, float* reciprocal) {
+__global__ void layer_norm(T const* x, T const* branch, device_dropout given, T const* weight, T const* bias,
+                           row_shape s, T* total, T* y, float* mean, float* reciprocal) {
   warp_rows const here;
+  dropout const mask = given.now();
   float const share = 1.f / static_cast<float>(s.width);
   for (int row = here.first; row < s.rows; row += here.step) {
     std::size_t const start = static_cast<std::size_t>(row) * static_cast<std::size_t>(s.width);
@@ -123,8 +124,8 @@ template<class Sum> __global__ void sum_parts(Sum const* parts, int count, int w
 inline constexpr unsigned norm_warps = norm_backward_grid::most_warps;
 
 template<bool Adds, number T>
-void start_layer_norm(cudaStream_t on, T const* x, T const* branch, dropout const& mask, T const* weight, T const* bias,
-                      row_shape s, T* total, T* y, float* mean, float* reciprocal) {
+void start_layer_norm(cudaStream_t on, T const* x, T const* branch, device_dropout const& mask, T const* weight,
+                      T const* bias, row_shape s, T* total, T* y, float* mean, float* reciprocal) {
   with_packs<T>(
       s.width,
       [&](auto n) {
@@ -144,7 +145,7 @@ void layer_norm(cudaStream_t on, T const* x, T const* weight, T const* bias, row
 }
 
 template<class T>
-void add_layer_norm(cudaStream_t on, T const* base, T const* branch, dropout const& mask, T const* weight,
+void add_layer_norm(cudaStream_t on, T const* base, T const* branch, device_dropout const& mask, T const* weight,
                     T const* bias, row_shape s, T* total, T* y, float* mean, float* reciprocal) {
   detail::start_layer_norm<true>(on, base, branch, mask, weight, bias, s, total, y, mean, reciprocal);
 }

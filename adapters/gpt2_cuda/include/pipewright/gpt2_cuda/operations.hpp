@@ -10,8 +10,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include <pipewright/gpt2/dropout.hpp>
 #include <pipewright/gpt2/shapes.hpp>
+#include <pipewright/gpt2_cuda/device_dropout.hpp>
 #include <pipewright/gpt2_cuda/grids.hpp>
 #include <pipewright/gpt2_cuda/numbers.hpp>
 #include <pipewright/pipeline/optimizer.hpp>
@@ -21,14 +21,14 @@ namespace pipewright::inline v0::gpt2::cuda {
 /// out = dropout(token_table[token] + position_table[position]); `tokens` is on the device.
 template<class T>
 void embed(cudaStream_t on, std::int32_t const* tokens, T const* token_table, T const* position_table,
-           batch_shape batch, int width, dropout const& mask, T* out);
+           batch_shape batch, int width, device_dropout const& mask, T* out);
 
 /// Adds the gradient of the output into both tables' gradients. `rows`, `begins` and `tokens` are those of rows_by_token, on the
 /// device, as is the number of tokens there: a launch does not depend on what the tokens are.
 template<class T>
 void embed_backward_weights(cudaStream_t on, std::int32_t const* rows, std::int32_t const* begins,
                             std::int32_t const* tokens, std::int32_t const* distinct, T const* gradient,
-                            batch_shape batch, int width, dropout const& mask, float* token_gradient,
+                            batch_shape batch, int width, device_dropout const& mask, float* token_gradient,
                             float* position_gradient);
 
 /// y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, row by row; keeps each row's mean and reciprocal deviation.
@@ -38,7 +38,7 @@ void layer_norm(cudaStream_t on, T const* x, T const* weight, T const* bias, row
 
 /// total = base + dropout(branch), then y = layer_norm(total), of total as it was rounded. `total` may be either.
 template<class T>
-void add_layer_norm(cudaStream_t on, T const* base, T const* branch, dropout const& mask, T const* weight,
+void add_layer_norm(cudaStream_t on, T const* base, T const* branch, device_dropout const& mask, T const* weight,
                     T const* bias, row_shape s, T* total, T* y, float* mean, float* reciprocal);
 
 /// Writes dx = residual_gradient + the norm's input gradient, and the micro-batch's weight and bias gradients.
@@ -50,11 +50,11 @@ void layer_norm_backward(cudaStream_t on, T const* x, float const* mean, float c
 
 /// to[i] = base[i] + dropout(branch[i]); `to` may be either. Moves 3 numbers an element.
 template<class T>
-void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count, dropout const& mask, T* to);
+void add_dropout(cudaStream_t on, T const* base, T const* branch, std::size_t count, device_dropout const& mask, T* to);
 
 /// to[i] = gradient[i] * factor of element i; `to` may be `gradient`.
 template<class T>
-void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, dropout const& mask, T* to);
+void dropout_backward(cudaStream_t on, T const* gradient, std::size_t count, device_dropout const& mask, T* to);
 
 /// to[i] += from[i].
 template<class T>
@@ -72,14 +72,15 @@ void gelu_backward(cudaStream_t on, T const* gradient, T const* before, std::siz
 /// arXiv 2307.08691): of the probabilities only each row's log-sum-exp is kept. In fp32 arithmetic; bf16's products on tensor cores,
 /// of probabilities rounded to bf16, where all pointers are multiples of 16 and the head size one of 8.
 template<class T>
-void attention(cudaStream_t on, T const* qkv, attention_shape s, dropout const& mask, T* out, float* log_sum_exp);
+void attention(cudaStream_t on, T const* qkv, attention_shape s, device_dropout const& mask, T* out,
+               float* log_sum_exp);
 
 /// The gradients of queries, keys and values, laid out as qkv, in d_qkv, which may be qkv. Every sum has one order: keys have blocks
 /// of their own, and queries have, so that no two blocks add to one number. The queries' come first; where qkv is to be kept until
 /// the keys' have read it, they wait in scratch.
 template<class T>
 void attention_backward(cudaStream_t on, T const* qkv, T const* out, float const* log_sum_exp, T const* d_out,
-                        attention_shape s, dropout const& mask, T* scratch, T* d_qkv);
+                        attention_shape s, device_dropout const& mask, T* scratch, T* d_qkv);
 
 /// Softmax cross entropy of every row, and its gradient in place of the logits: losses[row] = -log p(target),
 /// logits := (p - one_hot(target)) * gradient_scale. A row whose target is negative has a loss and a gradient of 0. s is rows x
