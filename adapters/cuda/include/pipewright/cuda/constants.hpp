@@ -12,8 +12,8 @@
 
 namespace pipewright::inline v0::cuda {
 
-/// Small values that the host hands to kernels through memory, such as a learning rate or the step of dropout's key: so that a step's work is the same when they
-/// change (see step_graph). `context.kept<constants>()`.
+/// Small values that the host hands to kernels through memory, such as a learning rate or the step of dropout's key: so that a
+/// step's work is the same when they change (see step_graph). `context.kept<constants>()`.
 class constants {
   static constexpr std::size_t room = 64;    // bytes of each
   static constexpr std::size_t most = 1024;  // at a time

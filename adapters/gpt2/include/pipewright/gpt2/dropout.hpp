@@ -44,8 +44,7 @@ struct dropout {
   }
 };
 
-/// The dropout of one site by its key, as stages hand it to operations: a backend may have the key's parts, of which only the step
-/// is another one in each step, in place of the stream.
+/// The dropout of one site by its key, as stages hand it to operations: some backends want the key's parts in place of the stream.
 struct keyed_dropout {
   keyed_random random{};
   dropout_site site{};

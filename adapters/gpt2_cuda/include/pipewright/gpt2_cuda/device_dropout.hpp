@@ -7,8 +7,8 @@
 
 namespace pipewright::inline v0::gpt2::cuda {
 
-/// A mask as kernels get it. Of its key only the step is another one in each step: that lies in memory, so that a launch is the same
-/// in all of them (see pipewright::cuda::step_graph).
+/// A mask as kernels get it. Of its key only the step changes from step to step: that lies in memory, so that a launch is the same in
+/// all of them (see pipewright::cuda::step_graph).
 struct device_dropout {
   keyed_dropout key{};                 ///< all but the step, which is 0
   std::int64_t const* step = nullptr;  ///< on the device
