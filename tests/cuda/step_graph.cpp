@@ -205,9 +205,9 @@ TEST_CASE("a rank that waits where no transport tells of it is not waited for, a
 }
 
 TEST_CASE("a rank that throws in a step of all is heard by the others, and one that begins none is named") {
-  pw::cuda::shared_steps all(2, 0.2);
   std::string said;
   auto const run = [&](auto const& step_of) {
+    pw::cuda::shared_steps all(2, 0.2);
     try {
       pw::cuda::loopback::run(2, [&](auto& here) {
         step_graph graph(context::here(), all);

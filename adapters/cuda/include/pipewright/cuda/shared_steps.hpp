@@ -21,7 +21,7 @@ namespace pipewright::inline v0::cuda {
 /// ranks write their work down in one notebook; when each of them waits, for the device or for another rank's host, what there is by
 /// then is queued. Where they wait does not depend on which thread is faster, so that the lists of like steps are equal.
 ///
-/// It outlives the ranks' step_graphs.
+/// For one step_graph of each rank, which it outlives.
 class shared_steps {
   using clock = std::chrono::steady_clock;
 
