@@ -218,6 +218,30 @@ TEST_CASE("copies go straight from device to device where these reach each other
   CHECK_FALSE(cuda::share_pools(two_devices()));
 }
 
+TEST_CASE("after a failure a slot is freed only when the copy out of it is done") {  // or the address sanitizer says so
+  auto const said = message([] {
+    cuda::loopback::run(
+        2,
+        [](auto& here) {
+          int const channel = here.open({0, 1, pw::traffic::activation});
+          int const never = here.open({1, 0, pw::traffic::gradient});
+          cuda::buffer<int> slot(3), other(3);
+          if (here.rank() == 0) {
+            here.send(channel, pw::message_of(slot));
+            here.agree("sent");
+            here.wait(here.post(never, pw::message_of(other)));
+          } else {
+            here.agree("sent");
+            here.post(channel, pw::message_of(slot));
+            here.abort("no more of this");
+          }
+        },
+        two_devices());
+  });
+  CHECK(said.find("no more of this") != std::string::npos);
+  CHECK(cuda_on_host::held.empty());
+}
+
 TEST_CASE("a step over two devices allocates nothing in the steady state, and no host waits for a copy") {
   setting const s{.dropout = 0.2f};
   auto const plan = pw::make_plan("flush", {.ranks = 2, .micro_batches = 4}, s.needs(2, pw::recompute_mode::never));
