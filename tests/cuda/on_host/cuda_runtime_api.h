@@ -500,9 +500,10 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t of) {
   cuda_on_host::wait_for(*of->on, of->mark);
   return cudaSuccess;
 }
-inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-  if (begin->of != end->of) return cuda_on_host::last_error = cudaErrorInvalidResourceHandle;
-  *milliseconds = 1.f;
+/// On one stream each work takes a millisecond.
+inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (from->of != to->of) return cuda_on_host::last_error = cudaErrorInvalidResourceHandle;
+  *milliseconds = from->on == to->on && to->mark > from->mark ? static_cast<float>(to->mark - from->mark) : 1.f;
   return cudaSuccess;
 }
 

@@ -12,6 +12,7 @@
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2_cuda/late_sums.hpp>
+#include <pipewright/gpt2_cuda/linear.hpp>
 #include <pipewright/gpt2_cuda/operations.hpp>
 #include <pipewright/gpt2_cuda/parameters.hpp>
 #include <pipewright/gpt2_cuda/tokens.hpp>
@@ -80,24 +81,20 @@ template<number T> class backend {
   void accumulate(float const* from, std::size_t count, float* to) { cuda::accumulate(on(), from, count, to); }
 
   void linear(T const* x, T const* weight, T const* bias, linear_shape s, T* y) {
-    multiply({s.rows, s.out, s.in}, x, weight, y, bias);
+    multiply({s.rows, s.out, s.in}, x, weight, y, pipewright::cuda::epilogue<T>::bias(bias));
   }
   void linear_gelu(T const* x, T const* weight, T const* bias, linear_shape s, T* before, T* y) {
-    linear(x, weight, bias, s, before);
-    gelu(on(), before, row_shape{s.rows, s.out}.size(), y);
+    fusing().gelu(x, weight, bias, s, before, y);
   }
   void linear_backward_input(T const* dy, T const* weight, linear_shape s, T* dx) {
     multiply({.m = s.rows, .n = s.in, .k = s.out, .b_transposed = true}, dy, weight, dx);
   }
   void linear_gelu_backward_input(T const* dy, T const* weight, T const* before, linear_shape s, T* scratch,
                                   T* d_before) {
-    linear_backward_input(dy, weight, s, scratch);
-    gelu_backward(on(), scratch, before, row_shape{s.rows, s.in}.size(), d_before);
+    fusing().gelu_backward(dy, weight, before, s, scratch, d_before);
   }
   void linear_backward_weights(T const* x, T const* dy, linear_shape s, float* weight_gradient, float* bias_gradient) {
-    multiply_and_add({.m = s.in, .n = s.out, .k = s.rows, .a_transposed = true}, x, dy, weight_gradient);
-    row_shape const rows{s.rows, s.out};
-    add_columns(on(), dy, rows, room(column_sum_grid(rows).scratch(rows)), bias_gradient);
+    fusing().backward_weights(x, dy, s, weight_gradient, bias_gradient);
   }
 
   static std::size_t attention_scratch(attention_shape s) { return cuda::attention_scratch(s); }
@@ -140,8 +137,12 @@ template<number T> class backend {
     return {mask, here_->kept<pipewright::cuda::constants>().place(mask.random.step)};
   }
   float* room(std::size_t n) { return here_->kept<small_room>().template room<float>(n); }
-  void multiply(product p, T const* a, T const* b, T* c, T const* bias = nullptr) {
-    here_->kept<pipewright::cuda::products>()(p, a, b, 0.f, c, bias);
+  linears& fusing() {
+    on();
+    return here_->kept<linears>();
+  }
+  void multiply(product p, T const* a, T const* b, T* c, pipewright::cuda::epilogue<T> const& also = {}) {
+    here_->kept<pipewright::cuda::products>()(p, a, b, 0.f, c, also);
   }
   void multiply_and_add(product p, T const* a, T const* b, float* c) {
     here_->kept<pipewright::cuda::products>()(p, a, b, 1.f, c);
