@@ -84,7 +84,6 @@ template<class T> struct work {
 
   struct results {
     floats before, y, d_apart, d_in_place, dw, db;
-    friend bool operator==(results const&, results const&) = default;
   };
 
   results by_host() const {
@@ -169,7 +168,11 @@ TEST_CASE("by rule all is done apart") {
   auto const found = of.by_device();
   for (auto const& each : here.kept<linears>().choices()) CHECK_FALSE(each.fused);
   here.kept<linears>().fuse(fusion::never);
-  CHECK(of.by_device() == found);
+  auto const again = of.by_device();
+  CHECK(again.y == found.y);
+  CHECK(again.d_in_place == found.d_in_place);
+  CHECK(again.dw == found.dw);
+  CHECK(again.db == found.db);
 }
 
 #ifndef PIPEWRIGHT_ON_DEVICE  // the stand-in's works have times that a test can set

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The time of each kernel and product of GPT-2 on this GPU, at the sizes that training has in bf16, against its floor: the
 // bytes that it must move (each input read once, each output written once) at the rate of a copy, or its arithmetic at that of
-// a large product. Prints a table.
+// a large product. Prints a table; and one of what goes with a product, apart and in its kernel, and which of the two was chosen.
 //
 //   kernel_speed [--batch 32] [--rounds 20] [sizes, as --layers 12]
 //
@@ -58,8 +58,17 @@ class table {
         "| what | a micro-batch has | one takes | floor | over floor | GB/s | TFLOP/s |\n"
         "| --- | --- | --- | --- | --- | --- | --- |\n");
   }
-  /// The median of all rounds but the first few.
   void row(std::string const& what, double times, double bytes, double flops, std::function<void()> const& work) {
+    double const median = seconds_of(work);
+    double const floor = std::max(bytes / gpu::measured_bytes, flops / gpu::measured_flops);
+    std::printf("| %s | %.4g | %.1f us | %.1f us | %.2f | %.0f | %.1f |\n", what.c_str(), times, 1e6 * median,
+                1e6 * floor, median / floor, bytes / median / 1e9, flops / median / 1e12);
+    std::fflush(stdout);
+    all_ += times * median;
+    all_floors_ += times * floor;
+  }
+  /// The median of all rounds but the first few.
+  double seconds_of(std::function<void()> const& work) {
     for (int i = 0; i < 3; ++i) work();
     std::vector<double> took;
     for (int i = 0; i < rounds_; ++i) {
@@ -70,13 +79,7 @@ class table {
       took.push_back(1e-3 * double{end_.milliseconds_since(begin_)});
     }
     std::ranges::sort(took);
-    double const median = took[took.size() / 2];
-    double const floor = std::max(bytes / gpu::measured_bytes, flops / gpu::measured_flops);
-    std::printf("| %s | %.4g | %.1f us | %.1f us | %.2f | %.0f | %.1f |\n", what.c_str(), times, 1e6 * median,
-                1e6 * floor, median / floor, bytes / median / 1e9, flops / median / 1e12);
-    std::fflush(stdout);
-    all_ += times * median;
-    all_floors_ += times * floor;
+    return took[took.size() / 2];
   }
   double all() const { return all_; }
   double all_floors() const { return all_floors_; }
@@ -195,7 +198,7 @@ int main(int count, char** given) try {
     double const r = rows, flops = 2 * r * in * out, values = 2 * (r * in + r * out + number(in) * out);
     std::string const of = std::string("linear, ") + name;
     rows_of.row(of + ": output", layers, values, flops, [&, in = in, out = out] {
-      multiply({rows, out, in}, x.data(), weight.data(), 0.f, y.data(), bias.data());
+      multiply({rows, out, in}, x.data(), weight.data(), 0.f, y.data(), pw::cuda::epilogue<bf16>::bias(bias.data()));
     });
     rows_of.row(of + ": input's gradient", layers, values, flops, [&, in = in, out = out] {
       multiply({.m = rows, .n = in, .k = out, .b_transposed = true}, dy.data(), weight.data(), 0.f, y.data());
@@ -240,6 +243,40 @@ int main(int count, char** given) try {
       "\nThe rows of a micro-batch, as often as it has them: %.2f ms, their floors %.2f ms: %.0f tokens/s, floor "
       "%.0f.\n\n",
       1e3 * rows_of.all(), 1e3 * rows_of.all_floors(), rows / rows_of.all(), rows / rows_of.all_floors());
+  // The choice is made first, as in training.
+  std::printf(
+      "| with a product | a micro-batch has | apart | in its kernel, where cuBLASLt can | chosen |\n"
+      "| --- | --- | --- | --- | --- |\n");
+  gpt2::cuda::backend<bf16> work;
+  auto& linears = where.kept<gpt2::cuda::linears>();
+  double saved = 0;
+  auto const compare = [&](std::string const& what, std::function<void()> const& once) {
+    linears.fuse(gpt2::cuda::fusion::where_it_wins);
+    once();
+    bool const fused = linears.choices().back().fused;
+    linears.fuse(gpt2::cuda::fusion::never);
+    double const apart = rows_of.seconds_of(once);
+    linears.fuse(gpt2::cuda::fusion::always);
+    double const in_one = rows_of.seconds_of(once);
+    std::printf("| %s | %.4g | %.1f us | %.1f us | %s |\n", what.c_str(), layers, 1e6 * apart, 1e6 * in_one,
+                fused ? "in its kernel" : "apart");
+    if (fused) saved += layers * (apart - in_one);
+  };
+  gpt2::linear_shape const widening{rows, width, 4 * width}, narrowing{rows, 4 * width, width};
+  compare("widening: output and GELU",
+          [&] { work.linear_gelu(x.data(), weight.data(), bias.data(), widening, y.data(), z.data()); });
+  compare("narrowing: input's gradient and GELU's backward, in place",
+          [&] { work.linear_gelu_backward_input(dy.data(), weight.data(), y.data(), narrowing, z.data(), y.data()); });
+  struct one {
+    char const* name;
+    gpt2::linear_shape s;
+  };
+  for (auto const& [name, s] :
+       {one{"queries, keys and values", {rows, width, 3 * width}}, one{"of attention", {rows, width, width}},
+        one{"widening", widening}, one{"narrowing", narrowing}})
+    compare(std::string(name) + ": weight's and bias's gradient",
+            [&, s = s] { work.linear_backward_weights(x.data(), dy.data(), s, weight_gradient.data(), small.data()); });
+  std::printf("\nWhat was chosen in products' kernels saves %.2f ms of the sum above.\n\n", 1e3 * saved);
   return 0;
 } catch (std::exception const& e) {
   std::fflush(stdout);
