@@ -58,7 +58,7 @@ void check_all_say(std::vector<std::string> const& said, std::initializer_list<s
 }
 
 /// A rank's ends of a pipeline's channels, connected.
-struct neighbours {
+struct [[maybe_unused]] neighbours {
   int up_out = -1, up_in = -1, down_out = -1, down_in = -1;
   explicit neighbours(auto& here) {
     int const me = here.rank();
@@ -167,7 +167,7 @@ TEST_CASE("a connection that cannot be made") {
                 {"rank ", " cannot connect the ", " channel from rank ", "unhandled system error", "its last words"});
   nccl_on_host::fail("ncclGetUniqueId", 0, ncclSystemError);
   check_all_say(sentences(2, [](auto& here) { neighbours const to(here); }),
-                {"rank ", "ncclGetUniqueId at endpoint.hpp"});
+                {"rank ", "ncclGetUniqueId at connections.hpp"});
   nccl_on_host::fail("ncclSend", 1, ncclInternalError);
   check_all_say(sentences(2, [](auto& here) { neighbours const to(here); }), {"rank ", "ncclSend", "internal error"});
 }

@@ -10,8 +10,9 @@
 #include <vector>
 
 #include <pipewright/cuda/event.hpp>
-#include <pipewright/nccl/check.hpp>
+#include <pipewright/nccl/lane.hpp>
 #include <pipewright/nccl/manifest.hpp>
+#include <pipewright/transport/sentences.hpp>
 #include <pipewright/transport/transport.hpp>
 
 namespace pipewright::inline v0::nccl::detail {
@@ -46,35 +47,9 @@ struct transfer {
   bool is_over() const { return is_queued && (!uses_device || end.is_reached()); }
 };
 
-struct channel;
-
-/// A stream on which a communicator moves values, one group after the other.
-class lane {
- public:
-  lane(ncclComm_t over, std::string what, bool is_shared) : over_{over}, what_{std::move(what)}, is_shared_{is_shared} {
-    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-  }
-  lane(lane const&) = delete;
-  lane& operator=(lane const&) = delete;
-  ~lane() { cudaStreamDestroy(stream_); }
-
-  ncclComm_t over() const { return over_; }
-  /// Its name in sentences.
-  std::string const& what() const { return what_; }
-  cudaStream_t stream() const { return stream_; }
-  /// Whether by all channels. Then sends are kept back, to leave together with a receive.
-  bool is_shared() const { return is_shared_; }
-  std::vector<std::pair<channel*, transfer*>> kept_back;
-
- private:
-  ncclComm_t const over_;
-  std::string const what_;
-  bool const is_shared_;
-  cudaStream_t stream_ = nullptr;
-};
-
 /// A rank's end of a channel: its transfers by number, those that are over dropped.
 struct channel {
+  int handle = -1;
   channel_key key;
   bool sends = false;
   lane* over = nullptr;            // once connected
@@ -103,6 +78,51 @@ struct channel {
     kept.pop_front();
     ++first;
   }
+};
+
+/// A rank's channels, by handle. Those whose values may lie on the device are NCCL's; of the others only the key is known here.
+class channels {
+ public:
+  explicit channels(int rank) : rank_{rank} {}
+
+  /// Takes note of one that the control transport has opened.
+  void add(int handle, channel_key key) {
+    auto const place = static_cast<std::size_t>(handle);
+    if (keys_.size() <= place) {
+      keys_.resize(place + 1);
+      all_.resize(place + 1);
+    }
+    keys_[place] = key;
+    if (key.carries != traffic::activation && key.carries != traffic::gradient) return;
+    if (all_[place] != nullptr) return;
+    all_[place] = std::make_unique<channel>();
+    all_[place]->handle = handle;
+    all_[place]->key = key;
+    all_[place]->sends = key.source == rank_;
+  }
+  /// Null where all goes over the control transport.
+  channel* at(int handle) {
+    auto const place = static_cast<std::size_t>(handle);
+    return place < all_.size() ? all_[place].get() : nullptr;
+  }
+  /// NCCL's, in the order of their handles.
+  void for_each(auto&& visit) {
+    for (auto& c : all_)
+      if (c != nullptr) visit(*c);
+  }
+  /// What a wait for a transfer lacks.
+  std::string missing(ticket of) const {
+    channel_key const key = keys_[static_cast<std::size_t>(of.channel)];
+    bool const sends = key.source == rank_;
+    return pipewright::detail::spelled(key, of.number) + ", which " +
+           pipewright::detail::spelled_rank(sends ? key.destination : key.source) + " has not " +
+           (sends ? "received" : "sent");
+  }
+
+ private:
+  int const rank_;
+  std::vector<channel_key> keys_;
+  std::vector<std::unique_ptr<channel>> all_;
 };
 
 }  // namespace pipewright::inline v0::nccl::detail

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pipewright/nccl/check.hpp>
+#include <pipewright/nccl/guard.hpp>
+
+namespace pipewright::inline v0::nccl::detail {
+
+struct channel;
+struct transfer;
+
+/// A stream on which a communicator moves values, one group after the other.
+class lane {
+ public:
+  lane(ncclComm_t over, std::string what, bool is_shared) : over_{over}, what_{std::move(what)}, is_shared_{is_shared} {
+    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  lane(lane const&) = delete;
+  lane& operator=(lane const&) = delete;
+  ~lane() { cudaStreamDestroy(stream_); }
+
+  ncclComm_t over() const { return over_; }
+  /// Its name in sentences.
+  std::string const& what() const { return what_; }
+  cudaStream_t stream() const { return stream_; }
+  /// Whether by all channels. Then sends are kept back, to leave together with a receive.
+  bool is_shared() const { return is_shared_; }
+  std::vector<std::pair<channel*, transfer*>> kept_back;
+
+  /// Queues one group of calls, which say how they went. When it returns, the group is on the stream.
+  template<class Control> void move(guard<Control>& guarded, auto&& calls) {
+    check(ncclGroupStart(), "ncclGroupStart");
+    ncclResult_t const called = calls(), ended = ncclGroupEnd();
+    check(called, "ncclSend or ncclRecv", over_);
+    check(ended, "ncclGroupEnd", over_);
+    guarded.wait_until([&] { return !guarded.is_busy(over_, what_); }, [] { return "NCCL to queue a transfer"; },
+                       [&] { guarded.hear(); });
+  }
+
+ private:
+  ncclComm_t const over_;
+  std::string const what_;
+  bool const is_shared_;
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace pipewright::inline v0::nccl::detail
