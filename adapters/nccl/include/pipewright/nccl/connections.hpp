@@ -68,8 +68,7 @@ template<transport Control> class connections {
     opened.for_each([&](channel& c) {
       if (c.over != nullptr) return;
       if (c.sends && !c.id && !how_.one_communicator) check(ncclGetUniqueId(&c.id.emplace()), "ncclGetUniqueId");
-      mine.opened.push_back(c.key);
-      mine.ids.push_back(c.id.value_or(ncclUniqueId{}));
+      mine.opened.push_back({c.key, c.id.value_or(ncclUniqueId{})});
     });
     ticket last;
     auto all = detail::call_roll(control_, std::move(mine), last);
@@ -106,7 +105,7 @@ template<transport Control> class connections {
 
   void check_no_ring(std::vector<roll_entry> const& all) {
     for (auto const& entry : all)
-      for (channel_key const key : entry.opened)
+      for (auto const& [key, id] : entry.opened)
         if (key.carries == traffic::activation) activations_.push_back(key);
     if (has_ring(activations_))
       guard_.fail(

@@ -13,24 +13,28 @@
 
 namespace pipewright::inline v0::nccl::detail {
 
+/// A channel that is not connected, with the id that its source has made for it.
+struct opened_channel {
+  channel_key key;
+  ncclUniqueId id;
+};
+
 /// What a rank tells all others before they connect: its set-up, and the channels that it has opened and are not
-/// connected, each with the id that its source has made for it.
+/// connected.
 struct roll_entry {
   std::array<std::int32_t, 3> set_up{};  // NCCL's version, shape_mode, whether one communicator
   ncclUniqueId of_all{};                 // rank 0's, where one communicator is to be made
-  std::vector<channel_key> opened;
-  std::vector<ncclUniqueId> ids;
+  std::vector<opened_channel> opened;
 
   void for_each_part(auto&& visit) {
     visit(set_up);
     visit(of_all);
     visit(opened);
-    visit(ids);
   }
   /// The id for a channel, or null where it is not opened.
   ncclUniqueId const* id_of(channel_key key) const {
-    auto const found = std::ranges::find(opened, key);
-    return found == opened.end() ? nullptr : &ids[static_cast<std::size_t>(found - opened.begin())];
+    auto const found = std::ranges::find(opened, key, &opened_channel::key);
+    return found == opened.end() ? nullptr : &found->id;
   }
   std::string spelled_set_up() const {
     return "NCCL " + std::to_string(set_up[0]) + ", " + (set_up[1] == static_cast<int>(fixed) ? "fixed" : "varying") +
