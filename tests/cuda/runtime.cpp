@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA adapter without a device (on_host/), and on one (tests/gpu): memory, errors, and ranks as streams of one device.
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -32,6 +33,35 @@ struct loopback {
 };
 
 }  // namespace
+
+TEST_CASE("pinned memory that was given back is taken again once the device has read it, and asked for in blocks") {
+  cuda::context here;
+  here.pinned().reserve(std::size_t{1} << 16);
+#ifndef PIPEWRIGHT_ON_DEVICE
+  auto const blocks = cuda_on_host::pinned_allocations.load();
+#endif
+  constexpr std::size_t n = 1000, rounds = 20;
+  std::vector<cuda::buffer<int>> to(rounds);
+  for (std::size_t i = 0; i < rounds; ++i) {
+    cuda::pinned_buffer<int> from;
+    from.resize(n - 10 * (i % 3));
+    std::fill_n(from.data(), from.size(), static_cast<int>(i));
+    to[i].resize(from.size());
+    to[i].copy_from(from.data());
+    if (i % 5 == 4) here.wait();
+  }
+  for (std::size_t i = 0; i < rounds; ++i) {
+    std::vector<int> found(to[i].size());
+    cuda::download<int>(to[i].data(), found);
+    CHECK(found == std::vector<int>(found.size(), static_cast<int>(i)));
+  }
+#ifndef PIPEWRIGHT_ON_DEVICE
+  CHECK(cuda_on_host::pinned_allocations == blocks);  // 20 times 4 KB, of 64
+  std::vector<cuda::pinned_buffer<int>> more(40);
+  for (auto& each : more) each.resize(n);
+  CHECK(cuda_on_host::pinned_allocations == blocks + 1);
+#endif
+}
 
 TEST_CASE("ranks as streams of one device keep the laws of transports") { laws::transport<loopback>(); }
 

@@ -210,6 +210,29 @@ TEST_CASE("a send that was kept back leaves when its rank waits for something el
                   {.shapes = pw::nccl::fixed, .deadline = 5, .one_communicator = true});
 }
 
+TEST_CASE("pinned memory is there while a receive is queued ahead") {
+  nccl_ranks::run(2,
+                  [](auto& here) {
+                    int const channel = here.open({0, 1, pw::traffic::activation});
+                    here.agree("all are here");
+                    pw::cuda::buffer<std::int32_t> slot(1);
+                    auto const exchange = [&](auto&& before_send) {
+                      if (here.rank() == 1) {
+                        auto const begun = here.post(channel, pw::message_of(slot));
+                        pw::cuda::pinned_buffer<std::int32_t> some;
+                        some.resize(std::size_t{1} << 20);
+                        before_send();
+                        return here.wait(begun);
+                      }
+                      before_send();
+                      here.wait(here.send(channel, pw::message_of(slot)));
+                    };
+                    exchange([] {});
+                    exchange([&] { here.agree("the receiver has its memory"); });
+                  },
+                  {.shapes = pw::nccl::fixed, .deadline = 10, .pinned_bytes = std::size_t{16} << 20});
+}
+
 TEST_CASE("all is connected in agree, and what is opened later in the next") {
   for (auto const& how : nccl_ranks::ways)
     nccl_ranks::run(

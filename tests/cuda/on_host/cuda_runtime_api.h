@@ -11,8 +11,11 @@
 // thread's. What a stream of one device is given of another's is refused, even where a device might let it pass, but by
 // cudaMemcpyPeerAsync with the right numbers.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -130,6 +133,7 @@ struct stream {
   bool begins_capture = false;
   std::vector<std::size_t> after;  // works of the capture that the next one comes after
   bool is_running = false;
+  std::thread::id maker = std::this_thread::get_id();
 };
 struct event {
   int of = device;
@@ -155,6 +159,7 @@ inline std::map<int, pool> pools;
 inline bool devices_reach_each_other = true;
 inline std::size_t peer_copies = 0, peer_copies_by_host = 0;  // so far: all, and those for want of access to a pool
 inline std::size_t allocations = 0, waits = 0;                // so far: of devices, and of the host for them
+inline std::atomic<std::size_t> pinned_allocations = 0;         // so far
 inline std::map<std::string, std::pair<int, cudaError_t>> faults;  // calls until one fails, and how
 inline thread_local cudaError_t last_error = cudaSuccess;
 
@@ -204,6 +209,21 @@ inline void wait_for(stream& s, std::uint64_t to) {
   for (;; std::this_thread::yield()) {
     std::lock_guard lock(mutex);
     if (run(s, to)) return;
+  }
+}
+/// The host waits for all that its thread has queued: what CUDA may do where it is asked for pinned memory. For what comes to no end,
+/// since another rank waits for this host, the program is ended.
+inline void wait_for_all_of_this_thread(char const* call) {
+  auto const limit = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  for (;; std::this_thread::yield()) {
+    std::lock_guard lock(mutex);
+    bool are_done = true;
+    for (auto const& each : streams)
+      if (each->maker == std::this_thread::get_id() && !each->captures) are_done = run(*each, each->queued) && are_done;
+    if (are_done) return;
+    if (std::chrono::steady_clock::now() < limit) continue;
+    std::fprintf(stderr, "CUDA is misused: %s waits for a device that waits for another rank\n", call);
+    std::abort();
   }
 }
 inline void enqueue(stream* on, auto what) {
@@ -311,8 +331,13 @@ inline cudaError_t cudaFreeAsync(void* at, cudaStream_t on) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMallocHost(void** to, std::size_t bytes) {
-  PIPEWRIGHT_ON_HOST(cudaMallocHost);
-  *to = std::malloc(bytes + 1);
+  {
+    PIPEWRIGHT_ON_HOST(cudaMallocHost);
+    ++cuda_on_host::pinned_allocations;
+    ++cuda_on_host::waits;
+  }
+  cuda_on_host::wait_for_all_of_this_thread("cudaMallocHost");
+  *to = std::aligned_alloc(256, (bytes + 256) / 256 * 256);
   return cudaSuccess;
 }
 template<class T> cudaError_t cudaMallocHost(T** to, std::size_t bytes) {
@@ -322,8 +347,7 @@ template<class T> cudaError_t cudaMallocHost(T** to, std::size_t bytes) {
   return code;
 }
 inline cudaError_t cudaFreeHost(void* at) {
-  std::lock_guard lock(cuda_on_host::mutex);
-  cuda_on_host::run_all();
+  cuda_on_host::wait_for_all_of_this_thread("cudaFreeHost");
   std::free(at);
   return cudaSuccess;
 }

@@ -15,6 +15,7 @@
 
 #include <pipewright/cuda/check.hpp>
 #include <pipewright/cuda/event.hpp>
+#include <pipewright/cuda/pinned_memory.hpp>
 
 namespace pipewright::inline v0::cuda {
 
@@ -77,6 +78,8 @@ class context {
   cudaStream_t stream() const noexcept { return stream_; }
   int device() const noexcept { return device_; }
   int rank() const noexcept { return rank_; }
+  /// The host's memory that the device reads and writes by itself, for pinned_buffer.
+  pinned_memory& pinned() noexcept { return pinned_; }
   /// The host waits for all that was queued so far; what went wrong there is thrown, and what meanwhile() throws.
   void wait() {
     hand_over();
@@ -177,6 +180,7 @@ class context {
   detail::step_writer* writes_ = nullptr;
   std::uint64_t lists_ = 0;
   std::exception_ptr fault_;
+  pinned_memory pinned_;
   std::map<std::type_index, std::shared_ptr<void>> kept_;
 };
 

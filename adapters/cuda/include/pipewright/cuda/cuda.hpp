@@ -10,6 +10,7 @@
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/cuda/peers.hpp>
+#include <pipewright/cuda/pinned_memory.hpp>
 #include <pipewright/cuda/queue.hpp>
 #include <pipewright/cuda/recorder.hpp>
 #include <pipewright/cuda/step_graph.hpp>

@@ -60,12 +60,18 @@ struct of_device {
   }
 };
 struct of_host {
-  static void* allocate(std::size_t bytes) {
-    void* at = nullptr;
-    check(cudaMallocHost(&at, bytes), "cudaMallocHost");
-    return at;
+  static void* allocate(std::size_t bytes) { return context::here().pinned().take(bytes); }
+  static void free(void* at) noexcept {
+    auto* const here = context::of_this_thread();
+    if (here == nullptr) return;  // it went with its context
+    try {
+      here->hand_over();
+      at_once const now;
+      here->pinned().give_back(at, here->stream());
+    } catch (std::exception const&) {  // it goes with its context
+      here->note_fault(std::current_exception());
+    }
   }
-  static void free(void* at) noexcept { cudaFreeHost(at); }
 };
 
 /// A run of T's that only grows, and then loses what it held.
@@ -143,7 +149,8 @@ template<class T> class buffer : public detail::run<T, detail::of_device> {
   void copy_from(T const* from) { queue_copy(context::here().stream(), from, this->size(), this->data()); }
 };
 
-/// Owned memory of the host that the device reads and writes by itself, while the host goes on.
+/// Owned memory of the host that the device reads and writes by itself, while the host goes on; of the context in which it is made,
+/// and for the work on its stream.
 template<class T> using pinned_buffer = detail::run<T, detail::of_host>;
 
 /// Copies between the host and the device, done when they return.

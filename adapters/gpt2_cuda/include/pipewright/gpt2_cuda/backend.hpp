@@ -32,7 +32,9 @@ template<number T> class backend {
   using weight_memory = parameter_memory<T>;
   using gradient_memory = parameter_memory<float>;
 
+  /// What a rank's stages share is made now, before ranks connect: asking CUDA for it may wait for the device.
   backend() : here_{&context::here()} {
+    here_->kept<pipewright::cuda::products>();
     here_->kept<late_sums>();
     here_->kept<late_squares>();
   }

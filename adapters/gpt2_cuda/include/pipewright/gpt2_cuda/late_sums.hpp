@@ -34,8 +34,7 @@ class late_sum final : public late_number {
   pipewright::cuda::event is_here_;
 };
 
-/// As many as are asked for, the losses of a step's micro-batches say: `context.kept<late_sums>()`. Their memory is made at once,
-/// since to ask for pinned memory may wait for the whole device.
+/// As many as are asked for, the losses of a step's micro-batches say: `context.kept<late_sums>()`.
 class late_sums {
   static constexpr std::size_t most = 4096;
 

@@ -55,6 +55,7 @@ template<transport Control> class endpoint {
         connections_{control, where, how_, communicators_, guard_},
         channels_{control.rank()},
         transfers_{control, where, how_, guard_, connections_} {
+    where_.pinned().reserve(how_.pinned_bytes);
     where_.meanwhile([this] { progress(); });
   }
   endpoint(endpoint const&) = delete;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
+
 #include <pipewright/nccl/check.hpp>
 
 namespace pipewright::inline v0::nccl {
@@ -15,7 +17,11 @@ using enum shape_mode;
 struct options {
   shape_mode shapes = varying;
   double deadline = 60;  ///< seconds that a wait lasts at most, of the host or for its device; 0 or less: for ever
-  int most_blocks = 4;   ///< thread blocks of a transfer's kernel at most, which it takes from the stages' kernels
+  /// Bytes of pinned memory that the rank's context sets aside before ranks connect. Where stages need more, CUDA is asked for it, which
+  /// may wait, for ever, for receives that are queued ahead: so this is to hold what stages keep there for all micro-batches
+  /// in flight (GPT-2's: 24 bytes a token).
+  std::size_t pinned_bytes = std::size_t{32} << 20;
+  int most_blocks = 4;  ///< thread blocks of a transfer's kernel at most, which it takes from the stages' kernels
   /// One communicator of all ranks instead of one a channel: less memory and quicker to connect, for transfers that
   /// overlap less. A send leaves with the next receive that its rank waits for, in one group, and the rank then waits
   /// for both; nothing is received ahead. It needs fixed shapes, so that a rank knows what it will receive (the first
