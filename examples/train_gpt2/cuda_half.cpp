@@ -42,10 +42,16 @@ class cuda_watch final : public device_watch {
 /// A rank's end over one transport of a device, beneath which another carries what the hosts say.
 template<class T> class device_endpoint final : public endpoint_of<T> {
  public:
-  /// `all`: of the ranks that have this device, whose steps are to be graphs; null: they are not.
-  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where, pw::cuda::shared_steps* all)
-      : endpoint_of<T>(here), beneath_{beneath}, watch_{where} {
-    if (all != nullptr) graph_.emplace(where, *all);
+  /// `all`: the steps of the ranks that share the device; null: it is this rank's alone.
+  device_endpoint(T& here, endpoint& beneath, pw::cuda::context& where, bool has_graphs, pw::cuda::shared_steps* all)
+      : endpoint_of<T>(here), beneath_{beneath}, watch_{where}, tells_{all == nullptr || here.rank() == 0} {
+    if (has_graphs && all != nullptr) graph_.emplace(where, *all);
+    else if (has_graphs) graph_.emplace(where);
+  }
+  /// Says why steps were not run as graphs, where they should have been.
+  ~device_endpoint() override {
+    if (graph_ && tells_ && !graph_->why_not().empty())
+      fmt::print(stderr, "train_gpt2: steps were not run as CUDA graphs: {}\n", graph_->why_not());
   }
   bool is_told_to_end() const override { return beneath_.is_told_to_end(); }
   device_watch* watch() const override { return &watch_; }
@@ -57,6 +63,7 @@ template<class T> class device_endpoint final : public endpoint_of<T> {
  private:
   endpoint& beneath_;
   mutable cuda_watch watch_;
+  bool tells_;
   std::optional<pw::cuda::step_graph> graph_;
 };
 
@@ -94,34 +101,31 @@ class on_devices final : public processes {
     }
     bool const has_graphs = r.graphs && (r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1);
     pw::cuda::shared_steps all(r.ranks, r.deadline);
-    auto shares = hosts_.run(r, plan, [&](endpoint& beneath) {
+    return hosts_.run(r, plan, [&](endpoint& beneath) {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, static_cast<int>(place)), beneath.rank());
       bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
       if (!r.deterministic && has_one_shape) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
       if (is_one_process) {
         pw::cuda::loopback::endpoint<endpoint> over(beneath, where);
-        return run_over(part_of, over, beneath, where, has_graphs ? &all : nullptr);
+        return run_over(part_of, over, beneath, where, has_graphs, &all);
       }
 #ifdef TRAINER_HAS_NCCL
       pw::nccl::options how;
       how.deadline = r.deadline;
       if (has_one_shape) how.shapes = pw::nccl::fixed;
       pw::nccl::endpoint<endpoint> over(beneath, where, how);
-      return run_over(part_of, over, beneath, where, nullptr);
+      return run_over(part_of, over, beneath, where, r.graphs && has_one_shape, nullptr);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
 #endif
     });
-    if (!all.graphs().why_not().empty())
-      fmt::print(stderr, "train_gpt2: steps were not run as CUDA graphs: {}\n", all.graphs().why_not());
-    return shares;
   }
 
  private:
   template<class T> static share run_over(part const& part_of, T& over, endpoint& beneath, pw::cuda::context& where,
-                                          pw::cuda::shared_steps* all) {
-    device_endpoint<T> end(over, beneath, where, all);
+                                          bool has_graphs, pw::cuda::shared_steps* all) {
+    device_endpoint<T> end(over, beneath, where, has_graphs, all);
     share made = part_of(end);
     where.wait();
     return made;

@@ -34,7 +34,7 @@ auto by_oracle(setting const& s, pw::weight_rule rule, pw::shape shape, pw::reco
   auto oracle = pw::serial_oracle<decltype(stages), pw::adam>(stages, rule, shape, optimizer, s.options(),
                                                               s.needs(shape.stages(), mode));
   outcome o;
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < s.steps; ++step) {
     auto const result = oracle.step(tokens_of_step{step});
     o.losses.push_back(result.loss);
     if (rule == pw::weight_rule::synchronous) o.norms.push_back(result.gradient_norm);

@@ -20,12 +20,11 @@ namespace small_training {
 namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
 
-inline constexpr auto steps = 5;
-
 struct setting {
   float dropout = 0.f;
   bool tied = false;
   double clip = 0;
+  int steps = 5;
 
   [[nodiscard]] auto model() const -> gpt2::configuration {
     return {.vocabulary = 13,
@@ -76,15 +75,20 @@ auto cut(auto const& model, int stages) {
   return pw::balance(model, std::move(sizes));
 }
 
-/// Trains over what run(plan, f) makes of ranks: f(endpoint) on each.
-auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto const& optimizer, auto const& run)
-    -> outcome {
+/// A rank's way to run its steps: as they are.
+inline constexpr auto as_it_is = [](auto&) { return [](auto const& step) { step(); }; };
+
+/// Trains over what run(plan, f) makes of ranks: f(endpoint) on each, whose steps are run by by(endpoint)(step).
+auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto const& optimizer, auto const& run,
+                 auto const& by) -> outcome {
   outcome o;
   std::mutex mutex;
   run(plan, [&](auto& here) {
+    auto way = by(here);
     auto training = pw::pipeline(plan, stages, here, optimizer, s.options());
-    for (int step = 0; step < steps; ++step) {
-      auto const result = training.step(tokens_of_step{step});
+    for (int step = 0; step < s.steps; ++step) {
+      pw::step_result result;
+      way([&] { result = training.step(tokens_of_step{step}); });
       if (!result.has_loss) continue;
       o.losses.push_back(result.loss);
       if (!plan.is_stream()) o.norms.push_back(result.gradient_norm);
@@ -98,6 +102,11 @@ auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto 
     });
   });
   return o;
+}
+
+auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto const& optimizer, auto const& run)
+    -> outcome {
+  return by_pipeline(s, plan, stages, optimizer, run, as_it_is);
 }
 
 /// Where they differ, says so in few words: outcomes are long.

@@ -12,6 +12,8 @@
 #include <doctest/doctest.h>
 #include <nccl/ranks.hpp>
 
+#include <pipewright/cuda/step_graph.hpp>
+
 namespace {
 
 namespace pw = pipewright;
@@ -110,6 +112,32 @@ TEST_CASE("a peer that does not send what the device waits for") {
         how);
     check_all_say(said, {"rank 1, stage 5: waited 0.2 s on its device for transfer 1 of the activation channel from "
                          "rank 0 to rank 1, which rank 0 has not sent"});
+  }
+}
+
+TEST_CASE("a peer that fails, or does not send, while the device waits within a step's graph") {
+  for (bool const fails : {true, false}) {
+    auto const said = sentences(2,
+                                [&](auto& here) {
+                                  neighbours const to(here);
+                                  pw::cuda::buffer<int> slot(1);
+                                  pw::cuda::step_graph graph(context::here());
+                                  for (int step = 0; step < 6; ++step)
+                                    graph([&] {
+                                      if (here.rank() == 0 && step == 5 && fails)
+                                        throw std::runtime_error("out of data");
+                                      if (here.rank() == 0 && step == 5) stay(here);
+                                      auto const moved = here.rank() == 0 ? here.send(to.up_out, pw::message_of(slot))
+                                                                          : here.post(to.up_in, pw::message_of(slot));
+                                      nccl_ranks::await(here, moved);
+                                      slot.clear();
+                                    });
+                                },
+                                {.shapes = pw::nccl::fixed, .deadline = fails ? 20 : 0.2});
+    check_all_say(said,
+                  {fails ? "out of data"
+                         : "rank 1 waited 0.2 s on its device for transfer 5 of the activation channel from rank 0 to "
+                           "rank 1, which rank 0 has not sent"});
   }
 }
 

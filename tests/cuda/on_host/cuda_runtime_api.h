@@ -139,7 +139,7 @@ struct event {
   int of = device;
   stream* on = nullptr;
   std::uint64_t mark = 0;
-  std::shared_ptr<graph> captured_in;
+  std::weak_ptr<graph> captured_in;
   std::vector<std::size_t> after;  // works of that
 };
 
@@ -492,16 +492,17 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t of) {
 inline cudaError_t cudaEventRecord(cudaEvent_t to, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaEventRecord);
   if (cuda_on_host::device_of(on) != to->of) return cuda_on_host::last_error = cudaErrorInvalidResourceHandle;
-  *to = on == nullptr ? cuda_on_host::event{to->of, nullptr, 0, nullptr, {}}
+  *to = on == nullptr ? cuda_on_host::event{to->of, nullptr, 0, {}, {}}
                       : cuda_on_host::event{to->of, on, on->queued, on->captures, on->after};
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned = 0) {
   PIPEWRIGHT_ON_HOST(cudaStreamWaitEvent);
   if (of->on == nullptr || on == nullptr) return cudaSuccess;
-  if (on->captures && on->captures != of->captured_in) return cudaErrorStreamCaptureIsolation;
-  if (of->captured_in) {  // joins the capture
-    on->captures = of->captured_in;
+  auto const captured_in = of->captured_in.lock();
+  if (on->captures && on->captures != captured_in) return cudaErrorStreamCaptureIsolation;
+  if (captured_in) {  // joins the capture
+    on->captures = captured_in;
     on->after.insert(on->after.end(), of->after.begin(), of->after.end());
   } else cuda_on_host::enqueue(on, [from = of->on, mark = of->mark] { return cuda_on_host::run(*from, mark); });
   return cudaSuccess;
@@ -518,7 +519,7 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t of) {
   {
     PIPEWRIGHT_ON_HOST(cudaEventSynchronize);
     if (of->on == nullptr) return cudaSuccess;
-    if (of->captured_in) return cudaErrorStreamCaptureUnsupported;
+    if (!of->captured_in.expired()) return cudaErrorStreamCaptureUnsupported;
     if (of->on->done < of->mark) ++cuda_on_host::waits;
   }
   cuda_on_host::wait_for(*of->on, of->mark);

@@ -88,6 +88,8 @@ struct communicator {
   std::shared_ptr<group> begun = {};                               // not queued yet
   std::deque<std::pair<cudaStream_t, std::uint64_t>> queued = {};  // ends of its groups on their streams
   std::deque<std::shared_ptr<group>> groups = {};
+  std::vector<std::shared_ptr<group>> launched = {};  // by graphs, and not done
+  int kept_by_graphs = 0;
 };
 inline std::vector<std::unique_ptr<communicator>> communicators;
 inline std::map<std::string, clique> cliques;
@@ -146,6 +148,8 @@ inline void stop(communicator& c) {
   c.is_stopped = true;
   for (auto& each : c.groups)
     for (part& p : each->parts) std::erase((p.sends ? c.all->sends : c.all->receives)[edge_of(c, p)], &p);
+  for (auto& each : c.launched)
+    for (part& p : each->parts) std::erase((p.sends ? c.all->sends : c.all->receives)[edge_of(c, p)], &p);
 }
 /// Lets the peer's stream come to its next group.
 inline bool poke(communicator& c) {
@@ -171,7 +175,31 @@ inline bool run(group& g) {
   }
   return are_all;
 }
+/// A group in a graph, which keeps its communicator until it is freed. Each launch does it anew.
+struct captured_group {
+  std::shared_ptr<group> prototype, now = {};
+
+  explicit captured_group(std::shared_ptr<group> of) : prototype{std::move(of)} { ++prototype->of->kept_by_graphs; }
+  captured_group(captured_group const&) = delete;
+  captured_group& operator=(captured_group const&) = delete;
+  ~captured_group() { --prototype->of->kept_by_graphs; }
+
+  bool run() {
+    if (now == nullptr) {
+      now = std::make_shared<group>(*prototype);
+      prototype->of->launched.push_back(now);
+    }
+    if (!nccl_on_host::run(*now)) return false;
+    std::erase(prototype->of->launched, now);
+    now = nullptr;
+    return true;
+  }
+};
 inline void queue(communicator& c, std::shared_ptr<group> g) {
+  if (g->on->captures) {
+    auto const on = g->on;
+    return cuda_on_host::enqueue(on, [g = std::make_shared<captured_group>(std::move(g))] { return g->run(); });
+  }
   cuda_on_host::enqueue(g->on, [g] { return run(*g); });
   c.queued.emplace_back(g->on, g->on->queued);
   c.groups.push_back(std::move(g));
@@ -336,7 +364,8 @@ inline ncclResult_t ncclCommAbort(ncclComm_t of) {
   wait_until([&] {
     for (auto const& each : communicators)
       if (is_stuck(*each)) return false;
-    return true;
+    cuda_on_host::run_all();
+    return of->kept_by_graphs == 0;  // those that ran are freed when they have ended
   });
   std::lock_guard lock(mutex);
   of->is_gone = true;

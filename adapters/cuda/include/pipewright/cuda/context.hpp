@@ -119,6 +119,12 @@ class context {
     wait();
     writes_->go_on();
   }
+  /// How graphs are freed that may hold what others are to end, such as communicators; empty: there are none.
+  void keep_graphs(std::function<void()> drop) { drop_graphs_ = std::move(drop); }
+  /// Frees them, those that run once they have ended.
+  void drop_graphs() noexcept {
+    if (drop_graphs_) drop_graphs_();
+  }
   /// What went wrong where nothing can be thrown: the next wait() throws it.
   void note_fault(std::exception_ptr fault) noexcept {
     if (!fault_) fault_ = std::move(fault);
@@ -176,7 +182,7 @@ class context {
 
   cudaStream_t const stream_;
   event point_;
-  std::function<void()> meanwhile_;
+  std::function<void()> meanwhile_, drop_graphs_;
   detail::step_writer* writes_ = nullptr;
   std::uint64_t lists_ = 0;
   std::exception_ptr fault_;

@@ -40,6 +40,10 @@ struct hand_over {
 
 /// What becomes of two that meet, in the thread of the rank that comes second.
 inline void exchange(hand_over& received, hand_over& sent) {
+  if (received.device != sent.device && cuda::detail::notebook_here != nullptr)
+    throw error(
+        "pipewright: a step that is written down is of one device, but the ranks of a transfer have two; run steps on "
+        "several devices without a step_graph");
   if (received.device == sent.device && received.copies == nullptr) {
     sent.value.type->exchange(received.value.object, sent.value.object);
     std::swap(received.last_use, sent.last_use);

@@ -115,6 +115,11 @@ class shared_steps {
     changed_.notify_all();
   }
 
+  void drop_graphs() {
+    std::lock_guard const lock(mutex_);
+    graphs_.clear();
+  }
+
   /// Whether no rank can go on before something is queued.
   bool is_still() const {
     return std::ranges::all_of(ranks_, [&](rank_state const& each) {

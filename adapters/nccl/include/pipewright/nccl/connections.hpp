@@ -125,11 +125,9 @@ template<transport Control> class connections {
   void try_out(channel& c) {
     scratch_.resize(1);
     where_.wait();  // it is there for other streams too
-    c.over->move(guard_, [&] {
-      auto const peer = c.peer_in_lane();
-      return c.sends ? ncclSend(scratch_.data(), 1, ncclInt8, peer, c.over->over(), c.over->stream())
-                     : ncclRecv(scratch_.data(), 1, ncclInt8, peer, c.over->over(), c.over->stream());
-    });
+    group one(c.over->over());
+    one.add(c.sends, c.peer_in_lane(), scratch_.data(), 1);
+    c.over->move(guard_, one);
     cuda::event passed;
     passed.record(c.over->stream());
     guard_.wait_until([&] { return passed.is_reached(); },

@@ -38,6 +38,8 @@ namespace pipewright::inline v0::nccl {
 /// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. Where one process has several GPUs,
 /// let it call cuda::share_pools first; of processes with a GPU each nothing is needed.
 ///
+/// A step may be a graph (cuda::step_graph, one for each rank), transfers and all, where shapes are fixed; else it is many.
+///
 /// Where a rank has many channels, the environment should say CUDA_DEVICE_MAX_CONNECTIONS=32, so that no stream waits
 /// for another one's kernels. NCCL's own variables hold as ever.
 template<transport Control> class endpoint {
@@ -51,7 +53,7 @@ template<transport Control> class endpoint {
         where_{where},
         how_{checked(how)},
         communicators_{where.device()},
-        guard_{control, communicators_, how_.deadline},
+        guard_{control, where, communicators_, how_.deadline},
         connections_{control, where, how_, communicators_, guard_},
         channels_{control.rank()},
         transfers_{control, where, how_, guard_, connections_} {
@@ -68,6 +70,7 @@ template<transport Control> class endpoint {
         guard_.run([&] { is_complete = leave(); });
       } catch (std::exception const&) {  // all ranks know
       }
+    where_.drop_graphs();
     if (is_complete) communicators_.finish();
     communicators_.abort();
     transfers_.forget(channels_);
@@ -109,7 +112,10 @@ template<transport Control> class endpoint {
   bool poll(ticket of) {
     return guard_.run([&] {
       channel* const c = channels_.at(of.channel);
-      if (c == nullptr) return control_.poll(of);
+      if (c == nullptr) {
+        where_.hand_over();  // the other rank may need it first
+        return control_.poll(of);
+      }
       guard_.throw_if_stopped();
       return transfers_.poll(*c, of.number);
     });

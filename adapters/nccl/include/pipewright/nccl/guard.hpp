@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include <pipewright/cuda/context.hpp>
 #include <pipewright/nccl/communicators.hpp>
 #include <pipewright/transport/sentences.hpp>
 #include <pipewright/transport/transport.hpp>
@@ -23,8 +24,8 @@ template<transport Control> class guard {
 
  public:
   /// The deadline in seconds; 0 or less: for ever.
-  guard(Control& control, communicators& of, double deadline)
-      : control_{control}, communicators_{of}, deadline_{deadline} {}
+  guard(Control& control, cuda::context& where, communicators& of, double deadline)
+      : control_{control}, where_{where}, communicators_{of}, deadline_{deadline} {}
   guard(guard const&) = delete;
   guard& operator=(guard const&) = delete;
 
@@ -80,6 +81,7 @@ template<transport Control> class guard {
     } catch (std::exception const&) {  // there is no memory to say why
     }
     control_.abort(why);
+    where_.drop_graphs();
     communicators_.abort();
   }
   [[noreturn]] void fail(std::string const& why) {
@@ -100,6 +102,7 @@ template<transport Control> class guard {
   static constexpr int eager_looks = 1000;  // some milliseconds
 
   Control& control_;
+  cuda::context& where_;
   communicators& communicators_;
   double const deadline_;
   std::function<std::string()> place_;

@@ -5,7 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include <pipewright/nccl/check.hpp>
+#include <pipewright/cuda/queue.hpp>
+#include <pipewright/nccl/group.hpp>
 #include <pipewright/nccl/guard.hpp>
 
 namespace pipewright::inline v0::nccl::detail {
@@ -31,12 +32,10 @@ class lane {
   bool is_shared() const { return is_shared_; }
   std::vector<std::pair<channel*, transfer*>> kept_back;
 
-  /// Queues one group of calls, which say how they went. When it returns, the group is on the stream.
-  template<class Control> void move(guard<Control>& guarded, auto&& calls) {
-    check(ncclGroupStart(), "ncclGroupStart");
-    ncclResult_t const called = calls(), ended = ncclGroupEnd();
-    check(called, "ncclSend or ncclRecv", over_);
-    check(ended, "ncclGroupEnd", over_);
+  /// Queues a group, or writes it down. When it returns, it is on the stream, or is written for it.
+  template<class Control> void move(guard<Control>& guarded, group const& of) {
+    if (cuda::detail::notebook_here != nullptr) return cuda::queue<group>("NCCL's transfers", stream_, group::play, of);
+    of.call(stream_);
     guarded.wait_until([&] { return !guarded.is_busy(over_, what_); }, [] { return "NCCL to queue a transfer"; },
                        [&] { guarded.hear(); });
   }

@@ -50,7 +50,10 @@ template<transport Control> class transfers {
   bool poll(channel& c, std::uint64_t number) {
     if (number < c.first) return true;
     transfer& t = c.at(number);
-    if (!t.is_queued) bring_up(c, number);
+    if (!t.is_queued) {
+      where_.hand_over();  // the other rank may need it first
+      bring_up(c, number);
+    }
     if (!t.is_queued) return false;
     if (t.uses_device && t.held == 0) {
       t.end.hold(where_.stream());
@@ -69,8 +72,8 @@ template<transport Control> class transfers {
   void let_leave() {
     lane* const shared = connections_.shared();
     if (shared == nullptr || shared->kept_back.empty()) return;
-    auto const group = std::exchange(shared->kept_back, {});
-    queue(*shared, group);
+    auto const together = std::exchange(shared->kept_back, {});
+    queue(*shared, together);
   }
   /// At the end: a manifest that the control transport may still touch is left to it.
   void forget(channels& all) {
@@ -155,22 +158,17 @@ template<transport Control> class transfers {
     let_leave();
   }
   /// Queues transfers as one group, after their slots' last uses.
-  void queue(lane& over, std::span<std::pair<channel*, transfer*> const> group) {
-    for (auto const& [c, t] : group) t->last_use.hold(over.stream());
-    over.move(guard_, [&] {
-      ncclResult_t code = ncclSuccess;
-      for (auto const& [c, t] : group) {
-        std::size_t i = 0;
-        for_each_part_of(t->value, [&, c = c, t = t](part p) {
-          if (t->on_device[i++] == 0 || code != ncclSuccess) return;
-          code = c->sends ? ncclSend(p.data, p.bytes, ncclInt8, c->peer_in_lane(), over.over(), over.stream())
-                          : ncclRecv(p.data, p.bytes, ncclInt8, c->peer_in_lane(), over.over(), over.stream());
-          if (code == ncclInProgress) code = ncclSuccess;
-        });
-      }
-      return code;
-    });
-    for (auto const& [c, t] : group) {
+  void queue(lane& over, std::span<std::pair<channel*, transfer*> const> together) {
+    for (auto const& [c, t] : together) t->last_use.hold(over.stream());
+    group all(over.over());
+    for (auto const& [c, t] : together) {
+      std::size_t i = 0;
+      for_each_part_of(t->value, [&, c = c, t = t](part p) {
+        if (t->on_device[i++] != 0) all.add(c->sends, c->peer_in_lane(), p.data, p.bytes);
+      });
+    }
+    over.move(guard_, all);
+    for (auto const& [c, t] : together) {
       t->end.record(over.stream());
       t->is_queued = true;
     }
