@@ -124,6 +124,23 @@ has_cuda() {
     g++ -x c++ -I"$(dirname "$(dirname "$(readlink -f "$nvcc")")")/include" -fsyntax-only - >/dev/null 2>&1
 }
 
+# cudnn DIRECTORY: one with the headers of cuDNN and of its frontend, as pip wheels, where the compiler has none of a frontend: 0.1 GB
+# to load, 0.2 GB there. (The wheel of cuDNN's just-in-time engines is a fifth of the whole one.) Where that fails, it says so, and
+# GPT-2's CUDA adapter is built without cuDNN's attention.
+cudnn() {
+  local folder=$1
+  if [ -e "$folder/complete" ] || { includes cudnn_version.h && includes cudnn_frontend_version.h; } >/dev/null 2>&1; then return 0; fi
+  echo "Installing cuDNN's headers into $folder"
+  rm -rf "$folder"
+  if python3 -m venv "$folder" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps 'nvidia-cudnn-frontend==1.32.*' 'nvidia-cudnn-jit-cu13==9.27.*'; then
+    touch "$folder/complete"
+  else
+    rm -rf "$folder"
+    echo "cuDNN's headers could not be installed (the error is above), so that attention by cuDNN is not tested" >&2
+  fi
+}
+
 # pytorch DIRECTORY: one with all of PyTorch, as Python imports it, and Hugging Face's transformers: 5.6 GB. Fails where that does.
 pytorch() {
   local folder=$1

@@ -18,6 +18,7 @@
 #include <pipewright/cuda/recorder.hpp>
 #include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
+#include <pipewright/gpt2_cuda/attentions.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 
 #ifdef TRAINER_HAS_NCCL
@@ -105,7 +106,10 @@ class on_devices final : public processes {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, static_cast<int>(place)), beneath.rank());
       bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
-      if (!r.deterministic && has_one_shape) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
+      if (!r.deterministic && has_one_shape) {
+        where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
+        where.kept<pw::gpt2::cuda::attentions>().choose(pw::cuda::choice::by_timing);
+      }
       if (is_one_process) {
         pw::cuda::loopback::endpoint<endpoint> over(beneath, where);
         return run_over(part_of, over, beneath, where, has_graphs, &all);

@@ -19,6 +19,7 @@
 #include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/error.hpp>
+#include <pipewright/gpt2_cuda/attentions.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/partition/balanced_sizes.hpp>
 #include <pipewright/pipeline/pipeline.hpp>
@@ -80,7 +81,18 @@ struct measured {
   double seconds = 0;  // of a step, the median
   double first_loss = 0, last_loss = 0;
   std::string no_graph;  // why its steps were not graphs, though they were to be
+  std::string attention;
 };
+
+/// Whose attention a context has come to.
+std::string who_attends(pw::cuda::context& where, gpt2::attention_shape s) {
+  auto const& all = where.kept<gpt2::cuda::attentions>();
+  auto const whose = [&](gpt2::cuda::pass which) {
+    return all.is_by_cudnn(which, s) ? "cuDNN's" : "the library's own";
+  };
+  return std::string("forward ") + whose(gpt2::cuda::pass::forward) + ", backward " +
+         whose(gpt2::cuda::pass::backward) + (all.why_not().empty() ? "" : " (" + all.why_not() + ")");
+}
 
 /// How a step's work comes to the device.
 enum class issue { plain, as_graph };
@@ -95,7 +107,10 @@ std::vector<measured> train(work const& of, int ranks, std::vector<issue> const&
   pw::cuda::shared_steps all(ranks, 60);
   pw::cuda::loopback::run(plan, [&](auto& here) {
     auto& where = pw::cuda::context::here();
-    if (!of.by_rule) where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
+    if (!of.by_rule) {
+      where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
+      where.kept<gpt2::cuda::attentions>().choose(pw::cuda::choice::by_timing);
+    }
     auto training =
         pw::pipeline(plan, stages, here, pw::adamw(6e-4, 0.1), {.seed = 1, .tied = {"wte.weight", "lm_head.weight"}});
     pw::cuda::step_graph graph(where, all);
@@ -116,6 +131,7 @@ std::vector<measured> train(work const& of, int ranks, std::vector<issue> const&
       std::ranges::sort(seconds);
       of_way.seconds = seconds[seconds.size() / 2];
       if (ways[way] == issue::as_graph) of_way.no_graph = graph.why_not();
+      of_way.attention = who_attends(where, {of.sequences, of.model.positions, of.model.heads, of.model.width});
       found[way] = of_way;
     }
   });
@@ -155,6 +171,9 @@ int main(int count, char** given) try {
                     ways[way] == issue::plain ? "" : ", as graphs", of.sequences, of.micro_batches, 1e3 * found.seconds,
                     rate, flops / 1e12, 100 * flops / gpu::datasheet_flops, 100 * flops / gpu::measured_flops,
                     rate / alone, found.first_loss, found.last_loss);
+        if (way == 0)
+          remarks += "\nAttention, " + std::to_string(ranks) + " ranks, " + std::to_string(of.sequences) +
+                     " sequences: " + found.attention + ".\n";
         if (!found.no_graph.empty()) remarks += "\nNot run as graphs: " + found.no_graph + "\n";
       }
       std::fflush(stdout);

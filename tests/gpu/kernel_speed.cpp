@@ -21,6 +21,7 @@
 #include <pipewright/cuda/products.hpp>
 #include <pipewright/error.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
+#include <pipewright/gpt2_cuda/cudnn_attention.hpp>
 
 #include "sizes.hpp"
 
@@ -113,6 +114,7 @@ int main(int count, char** given) try {
       "in fp32.\n\n",
       batch.sequences, batch.length, width, model.heads, model.layers, words);
   table rows_of(where, options.at("rounds"));
+  std::string remarks;
   {
     std::size_t const bytes = std::size_t{1} << (options.at("large") >= 4096 ? 30 : 10);
     auto const from = drawn<bf16>(bytes / 2);
@@ -186,6 +188,16 @@ int main(int count, char** given) try {
       gpt2::cuda::attention_backward(on, x.data(), y.data(), level.data(), dy.data(), attending, {}, scratch.data(),
                                      z.data());
     });
+    // Beside them, not in the sum of all rows.
+    auto& by_cudnn = where.kept<gpt2::cuda::cudnn_attention>();
+    auto const beside = [&](gpt2::cuda::pass which, char const* what, double bytes, double flops, auto const& work) {
+      if (by_cudnn.serves(which, attending)) rows_of.row(what, 0, bytes, flops, work);
+      else remarks += std::string("SKIPPED: ") + what + ": " + by_cudnn.why_not() + "\n\n";
+    };
+    beside(gpt2::cuda::pass::forward, "attention, cuDNN's", 8 * n + level_bytes, pairs,
+           [&] { by_cudnn.forward(x.data(), attending, y.data(), level.data()); });
+    beside(gpt2::cuda::pass::backward, "attention, backward, cuDNN's", 16 * n + level_bytes, 2.5 * pairs,
+           [&] { by_cudnn.backward(x.data(), y.data(), level.data(), dy.data(), attending, z.data()); });
   }
 
   struct linear {
@@ -241,8 +253,9 @@ int main(int count, char** given) try {
   }
   std::printf(
       "\nThe rows of a micro-batch, as often as it has them: %.2f ms, their floors %.2f ms: %.0f tokens/s, floor "
-      "%.0f.\n\n",
-      1e3 * rows_of.all(), 1e3 * rows_of.all_floors(), rows / rows_of.all(), rows / rows_of.all_floors());
+      "%.0f.\n\n%s",
+      1e3 * rows_of.all(), 1e3 * rows_of.all_floors(), rows / rows_of.all(), rows / rows_of.all_floors(),
+      remarks.c_str());
   // The choice is made first, as in training.
   std::printf(
       "| with a product | a micro-batch has | apart | in its kernel, where cuBLASLt can | chosen |\n"

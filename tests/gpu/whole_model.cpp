@@ -23,6 +23,7 @@
 #include <pipewright/cuda/memory.hpp>
 #include <pipewright/gpt2/load.hpp>
 #include <pipewright/gpt2/model.hpp>
+#include <pipewright/gpt2_cuda/attentions.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/safetensors/file.hpp>
 #include <pipewright/stage/chain.hpp>
@@ -104,19 +105,15 @@ std::filesystem::path source_folder() {
   return given != nullptr ? given : PIPEWRIGHT_SOURCE_DIR;
 }
 
-}  // namespace
-
-TEST_CASE_TEMPLATE("loss and gradients are the host backend's", T, float, cuda::bf16) {
-  pw::cuda::context here;
+/// Loss and every gradient of the device's against the host's, without dropout and, where it is asked for, with.
+template<class T> void check_whole_model(gpt2::batch_shape shape, std::vector<float> const& dropouts) {
   double const near = std::is_same_v<T, float> ? 1e-5 : 1e-2;
 #ifdef PIPEWRIGHT_ON_DEVICE
   gpt2::configuration c{.vocabulary = 1000, .positions = 160, .width = 192, .heads = 3, .layers = 4};
-  gpt2::batch_shape const shape{3, 150};
 #else
   gpt2::configuration c{.vocabulary = 50, .positions = 20, .width = 32, .heads = 2, .layers = 2};
-  gpt2::batch_shape const shape{2, 19};
 #endif
-  for (float const p : {0.f, 0.1f}) {
+  for (float const p : dropouts) {
     CAPTURE(p);
     c.embedding_dropout = c.attention_dropout = c.residual_dropout = p;
     pw::stage_context const context{.micro_batch = 1, .step = 3, .seed = 4};
@@ -143,6 +140,28 @@ TEST_CASE_TEMPLATE("loss and gradients are the host backend's", T, float, cuda::
     }
     MESSAGE("gradients: relative distance ", std::sqrt(off / all), ", that of the farthest tensor ", worst);
     CHECK(std::sqrt(off / all) < (std::is_same_v<T, float> ? near : 3 * near));
+  }
+}
+#ifdef PIPEWRIGHT_ON_DEVICE
+constexpr gpt2::batch_shape some_tokens{3, 150}, whole_tiles{2, 128};
+#else
+constexpr gpt2::batch_shape some_tokens{2, 19}, whole_tiles{2, 16};
+#endif
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("loss and gradients are the host backend's", T, float, cuda::bf16) {
+  pw::cuda::context here;
+  check_whole_model<T>(some_tokens, {0.f, 0.1f});
+}
+
+TEST_CASE("loss and gradients with cuDNN's attention are the host backend's") {
+  pw::cuda::context here;
+  auto& attend = here.kept<cuda::attentions>();
+  attend.prefer_cudnn();
+  for (auto const& shape : {some_tokens, whole_tiles}) {
+    check_whole_model<cuda::bf16>(shape, {0.f});
+    if (!attend.why_not().empty()) MESSAGE("SKIPPED: cuDNN's attention: ", attend.why_not());
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include <pipewright/cuda/constants.hpp>
 #include <pipewright/cuda/context.hpp>
@@ -11,6 +12,7 @@
 #include <pipewright/cuda/products.hpp>
 #include <pipewright/gpt2/backend.hpp>
 #include <pipewright/gpt2/model.hpp>
+#include <pipewright/gpt2_cuda/attentions.hpp>
 #include <pipewright/gpt2_cuda/late_sums.hpp>
 #include <pipewright/gpt2_cuda/linear.hpp>
 #include <pipewright/gpt2_cuda/operations.hpp>
@@ -19,7 +21,8 @@
 
 namespace pipewright::inline v0::gpt2::cuda {
 
-/// GPT-2's operations on an NVIDIA GPU, in fp32 or bf16: kernels of our own, and cuBLASLt's products. Everything is queued on the
+/// GPT-2's operations on an NVIDIA GPU, in fp32 or bf16: kernels of our own, cuBLASLt's products, and cuDNN's
+/// attention where it is there and faster (attentions.hpp). Everything is queued on the
 /// stream of the context in which it is made; the host waits for nothing. All arithmetic is in fp32, gradients of weights are fp32;
 /// with bf16, weights are kept in fp32 beside the bf16 ones that are computed with, and updates round at random. Every sum has one
 /// order, so that results are the same bits in every run, under every schedule and cut.
@@ -102,11 +105,14 @@ template<number T> class backend {
   static std::size_t attention_scratch(attention_shape s) { return cuda::attention_scratch(s); }
   void attention(T const* qkv, attention_shape s, keyed_dropout const& mask, T* /*scratch*/, T* out,
                  float* log_sum_exp) {
-    cuda::attention(on(), qkv, s, placed(mask), out, log_sum_exp);
+    if constexpr (std::is_same_v<T, bf16>) here_->kept<attentions>().forward(qkv, s, placed(mask), out, log_sum_exp);
+    else cuda::attention(on(), qkv, s, placed(mask), out, log_sum_exp);
   }
   void attention_backward(T const* qkv, T const* out, float const* log_sum_exp, T const* d_out, attention_shape s,
                           keyed_dropout const& mask, T* scratch, T* d_qkv) {
-    cuda::attention_backward(on(), qkv, out, log_sum_exp, d_out, s, placed(mask), scratch, d_qkv);
+    if constexpr (std::is_same_v<T, bf16>)
+      here_->kept<attentions>().backward(qkv, out, log_sum_exp, d_out, s, placed(mask), scratch, d_qkv);
+    else cuda::attention_backward(on(), qkv, out, log_sum_exp, d_out, s, placed(mask), scratch, d_qkv);
   }
 
   /// A multiple of 64, which tensor cores want of every extent; the table has zeros below its last row (see parameter_memory).
