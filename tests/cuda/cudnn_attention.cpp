@@ -189,7 +189,7 @@ TEST_CASE("cuDNN's attention and its backward, in place and apart, are the host'
     };
     auto const [out, level] = forward();
     CHECK(difference(out, c.out) < 1e-2);
-    CHECK(difference(level, c.level) < 1e-5);
+    CHECK(difference(level, c.level) < 1e-4);  // its exponentials are approximate
     CHECK(same_bits(forward().first, out));
     CHECK(same_bits(forward().second, level));
 

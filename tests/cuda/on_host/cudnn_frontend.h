@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What of cuDNN's frontend the library uses: it describes attention, and the host computes it, in double precision. Strict: it refuses
-// tensors that cuDNN would, and others than those that are ours to describe. What it writes it poisons before it reads, its workspace
-// too, so that tensors that lie in one another show, and a backward that is not asked to be deterministic is not.
+// tensors that cuDNN would, and others than those that are ours to describe. What it writes it poisons before it reads, and its
+// workspace before and after, so that tensors that lie in one another show, and a backward that is not asked to be deterministic is not.
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -224,6 +224,7 @@ class Graph {
       for (auto const& each : self.outputs()) self.poison(*each, pack.at(each->uid));
       if (self.is_forward_) self.forward(pack);
       else self.backward(pack);
+      std::memset(workspace, 0xff, static_cast<std::size_t>(bytes));
     });
     return {};
   }
