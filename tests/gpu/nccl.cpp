@@ -19,6 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <pipewright/cuda/step_graph.hpp>
+#include <pipewright/nccl/group.hpp>
+
 namespace {
 
 namespace pw = pipewright;
@@ -72,13 +75,39 @@ bool exchange(pw::cuda::context& where, ncclComm_t over, int rank, int other) {
   return is_right;
 }
 
+/// The same in steps that are written down, and become one graph.
+bool exchange_by_graph(pw::cuda::context& where, ncclComm_t over, int rank, int other) {
+  constexpr int steps = 6;
+  pw::cuda::buffer<int> from(1024), to(1024);
+  pw::cuda::step_graph graph(where);
+  std::vector<int> found(1024);
+  bool is_right = true;
+  for (int step = 0; step < steps; ++step) {
+    std::vector<int> const given(1024, 10 * step + rank), expected(1024, 10 * step + other);
+    pw::cuda::upload<int>(given, from.data());
+    graph([&] {
+      pw::nccl::detail::group all(over);
+      all.add(true, other, from.data(), 1024 * sizeof(int));
+      all.add(false, other, to.data(), 1024 * sizeof(int));
+      pw::cuda::queue<pw::nccl::detail::group>("NCCL's transfers", where.stream(), pw::nccl::detail::group::play, all);
+    });
+    pw::cuda::download<int>(to.data(), found);
+    is_right = is_right && found == expected;
+  }
+  if (rank == 0)
+    std::printf("\n%zu of %d steps as %zu graph: %s; numbers %s\n", graph.launches(), steps, graph.graphs(),
+                graph.why_not().empty() ? "captured" : graph.why_not().c_str(), is_right ? "right" : "WRONG");
+  return is_right && graph.why_not().empty() && graph.graphs() == 1;
+}
+
 /// One rank of so many.
 int run_rank(int size, int rank, ncclUniqueId const& id) try {
   pw::cuda::context where(0, rank);
   pw::nccl::communicators all(0);
   auto const over = all.begin(size, id, rank, 4);
   settle(over);
-  bool const is_right = exchange(where, over, rank, size == 1 ? 0 : 1 - rank);
+  int const other = size == 1 ? 0 : 1 - rank;
+  bool const is_right = exchange(where, over, rank, other) & exchange_by_graph(where, over, rank, other);
   all.finish();
   return is_right ? 0 : 1;
 } catch (pw::error const& e) {
