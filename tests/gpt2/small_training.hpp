@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -95,11 +96,13 @@ auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto 
     }
     training.drain();
     auto const judged = training.evaluate(tokens_of_step{100});
+    decltype(o.weights) mine;  // asked for before the lock: who waits for one moves nothing for others
+    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
+      mine[std::string(name)].assign(values.begin(), values.end());
+    });
     auto const lock = std::lock_guard(mutex);
     if (judged.has_loss) o.held_out = judged.loss;
-    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      o.weights[std::string(name)].assign(values.begin(), values.end());
-    });
+    for (auto& [name, values] : mine) o.weights[name] = std::move(values);
   });
   return o;
 }

@@ -24,7 +24,8 @@ struct options {
   int most_blocks = 4;  ///< thread blocks of a transfer's kernel at most, which it takes from the stages' kernels
   /// One communicator of all ranks instead of one a channel: less memory and quicker to connect, for transfers that
   /// overlap less. A send leaves with the next receive that its rank waits for, in one group, and the rank then waits
-  /// for both; nothing is received ahead. It needs fixed shapes, so that a rank knows what it will receive (the first
+  /// for both; nothing is received ahead. So a rank that is to wait for another by other means, a lock or a barrier,
+  /// calls the endpoint's progress() before, which lets leave what was kept back. It needs fixed shapes, so that a rank knows what it will receive (the first
   /// value of a channel goes by way of the hosts). Refused where two ranks send each other two kinds of traffic one
   /// way, or activations go round in a ring (interleaved schedules): there groups may wait for each other.
   bool one_communicator = false;
