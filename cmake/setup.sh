@@ -125,7 +125,7 @@ has_cuda() {
 }
 
 # cudnn DIRECTORY: one with the headers of cuDNN and of its frontend, as pip wheels, where the compiler has none of a frontend: 0.1 GB
-# to load, 0.2 GB there. (The wheel of cuDNN's just-in-time engines is a fifth of the whole one.) Where that fails, it says so, and
+# to load, 0.3 GB there. (The wheel of cuDNN's just-in-time engines is a fifth of the whole one.) Where that fails, it says so, and
 # GPT-2's CUDA adapter is built without cuDNN's attention.
 cudnn() {
   local folder=$1

@@ -192,7 +192,7 @@ class cudnn_attention::plans {
   }
 
  private:
-  static constexpr std::size_t most_workspace = std::size_t{1} << 30;
+  static constexpr std::size_t most_room = std::size_t{256} << 20;  // bytes, which no plan of memory knows of
 
   plan make(pass which, attention_shape s) {
     plan made{which, s, nullptr};
@@ -207,12 +207,12 @@ class cudnn_attention::plans {
       std::int64_t bytes = 0;
       check(graph->get_workspace_size(bytes), "be measured");
       made.workspace = (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
-      // A deterministic backward may keep all gradients of scores.
-      if (made.workspace > most_workspace)
-        throw error("cuDNN's attention wants " + std::to_string(made.workspace >> 20) +
-                    " MiB of workspace, more than " + std::to_string(most_workspace >> 20));
       std::size_t const room =
           made.workspace + (which == pass::backward ? numbers_of_qkv(s) * sizeof(bf16) : std::size_t{0});
+      // A deterministic backward may keep all gradients of scores.
+      if (room > most_room)
+        throw error("cuDNN's attention wants " + std::to_string(room >> 20) + " MiB of room, more than " +
+                    std::to_string(most_room >> 20));
       workspace_.resize(std::max<std::size_t>({room, workspace_.size(), 256}));
       made.graph = std::move(graph);
     } catch (std::exception const& e) {
