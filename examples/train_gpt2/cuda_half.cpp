@@ -142,8 +142,12 @@ class half final : public cuda_half {
  public:
   outcome train(processes const& on, request const& r, prospect const& p, data_set const& data, progress_line report,
                 origin const& from) const override {
-    // A kernel that is loaded when it is first used would wait for receives that are queued ahead.
-    if (r.transport == "nccl") setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    if (r.transport == "nccl") {
+      // A kernel that is loaded when it is first used would wait for receives that are queued ahead.
+      setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+      // Buffers that NCCL registers for graphs must be in graphs at both ends; a rank may have none.
+      setenv("NCCL_GRAPH_REGISTER", "0", 0);
+    }
     on_devices const all(on);
     if (r.precision == "fp32")
       return train_layers(pw::gpt2::cuda::model<float>(r.model, loss_of(r)), all, r, p, data, std::move(report), from);

@@ -206,6 +206,44 @@ TEST_CASE("a rank that throws in a step of all is heard by the others, and one t
   CHECK(said.find("rank 1 waited for rank 0 to begin its step") != std::string::npos);
 }
 
+TEST_CASE("what CUDA refuses one rank of a device, in a step of all or before one, ends them all") {
+  auto const said_after = [](auto const& fail) {
+    pw::cuda::shared_steps all(2);
+    std::string said;
+    try {
+      pw::cuda::loopback::run(2, [&](auto& here) {
+        auto& where = context::here();
+        step_graph graph(where, all);
+        pw::cuda::buffer<int> number(1);
+        for (int step = 0; step < 6; ++step) {
+          here.agree("a step begins");
+          if (here.rank() == 0) fail(step);
+          here.agree("now");
+          graph([&] {
+            for (int i = 0; i < 2; ++i) {
+              number.clear();
+              pw::cuda::event cleared;
+              cleared.record(where.stream());
+              where.wait(cleared);
+            }
+          });
+        }
+      });
+    } catch (std::exception const& e) {
+      said = e.what();
+    }
+    return said;
+  };
+  CHECK(said_after([](int step) {
+          if (step != 4) return;
+          cuda_on_host::fail("cudaGraphLaunch", 0, cudaErrorIllegalAddress);
+          cuda_on_host::fail("cudaMemsetAsync", 0, cudaErrorIllegalAddress);
+        }).find("an illegal memory access") != std::string::npos);
+  CHECK(said_after([](int step) {
+          if (step == 2) cuda_on_host::fail("cudaStreamCreateWithFlags", 0, cudaErrorMemoryAllocation);
+        }).find("cudaStreamCreate") != std::string::npos);
+}
+
 TEST_CASE("where arguments change in every step, steps are queued as ever, and it is said why") {
   context where;
   step_graph graph(where);

@@ -2,6 +2,7 @@
 // When something goes wrong with the NCCL transport, every rank ends, with a sentence that says what it waited for, and
 // no communicator is left. The stand-in hangs where NCCL would.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <stdexcept>
@@ -139,6 +140,30 @@ TEST_CASE("a peer that fails, or does not send, while the device waits within a 
                          : "rank 1 waited 0.2 s on its device for transfer 5 of the activation channel from rank 0 to "
                            "rank 1, which rank 0 has not sent"});
   }
+}
+
+TEST_CASE("a rank waits for a send within a step's graph, and a failure is heard while one is only written down") {
+  std::atomic<bool> is_written = false;
+  auto const said = sentences(2,
+                              [&](auto& here) {
+                                neighbours const to(here);
+                                pw::cuda::buffer<int> slot(1);
+                                pw::cuda::step_graph graph(context::here());
+                                for (int step = 0; step < 5; ++step)
+                                  graph([&] {
+                                    if (here.rank() == 1 && step == 4) {
+                                      while (!is_written) std::this_thread::yield();
+                                      throw std::runtime_error("out of data");
+                                    }
+                                    auto const moved = here.rank() == 0 ? here.send(to.up_out, pw::message_of(slot))
+                                                                        : here.post(to.up_in, pw::message_of(slot));
+                                    is_written = step == 4;
+                                    if (is_written) stay(here);
+                                    here.wait(moved);
+                                  });
+                              },
+                              {.shapes = pw::nccl::fixed, .deadline = 20});
+  check_all_say(said, {"out of data"});
 }
 
 TEST_CASE("a peer that does not tell, and one that does not receive") {

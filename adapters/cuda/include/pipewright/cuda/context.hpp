@@ -119,11 +119,11 @@ class context {
     wait();
     writes_->go_on();
   }
-  /// How graphs are freed that may hold what others are to end, such as communicators; empty: there are none.
-  void keep_graphs(std::function<void()> drop) { drop_graphs_ = std::move(drop); }
-  /// Frees them, those that run once they have ended.
-  void drop_graphs() noexcept {
-    if (drop_graphs_) drop_graphs_();
+  /// How graphs and written work are dropped that may hold what others are to end, such as communicators; empty: there are none.
+  void keep_steps(std::function<void()> drop) { drop_steps_ = std::move(drop); }
+  /// Drops them. Graphs that run are freed once they have ended.
+  void drop_steps() noexcept {
+    if (drop_steps_) drop_steps_();
   }
   /// What went wrong where nothing can be thrown: the next wait() throws it.
   void note_fault(std::exception_ptr fault) noexcept {
@@ -182,7 +182,7 @@ class context {
 
   cudaStream_t const stream_;
   event point_;
-  std::function<void()> meanwhile_, drop_graphs_;
+  std::function<void()> meanwhile_, drop_steps_;
   detail::step_writer* writes_ = nullptr;
   std::uint64_t lists_ = 0;
   std::exception_ptr fault_;

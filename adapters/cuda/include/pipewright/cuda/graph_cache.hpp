@@ -38,7 +38,7 @@ class graph_cache {
     }
     play(list, on);
   }
-  /// Frees all graphs, none of which may be running.
+  /// Frees all graphs; CUDA frees one that is running once it has ended.
   void clear() { graphs_.clear(); }
 
   std::size_t graphs() const { return graphs_.size(); }

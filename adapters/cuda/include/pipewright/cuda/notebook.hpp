@@ -82,7 +82,7 @@ class notebook {
           "steps as graphs, or none");
     check(cudaStreamWaitEvent(waiting, done_.get(), 0), "cudaStreamWaitEvent");
   }
-  /// Whether the list of the point is queued.
+  /// Whether the list of the point is queued, or lost.
   bool is_queued(point of) const {
     std::lock_guard const lock(mutex_);
     return of.list < queued_;
@@ -97,28 +97,32 @@ class notebook {
   }
 
   /// Calls queue(list, stream) with what has been written down since the last time, if anything; it queues that in the order of the
-  /// stream. Streams that have work in it wait for all of it.
+  /// stream. Streams that have work in it wait for all of it. Where that fails it is lost, and nobody waits for it.
   void issue(auto&& queue) {
-    work_list now;
-    {
-      std::lock_guard const lock(mutex_);
-      if (list_.empty()) return;
-      now = std::exchange(list_, {});
-      for (auto& [on, points] : points_) points.used = 0;
-      ++number_;
-    }
-    now.for_each_stream([&](cudaStream_t on) {
-      check(cudaEventRecord(before_.get(), on), "cudaEventRecord");
-      check(cudaStreamWaitEvent(stream_.get(), before_.get(), 0), "cudaStreamWaitEvent");
-    });
-    queue(now, stream_.get());
-    {
+    work_list const now = take();
+    if (now.empty()) return;
+    try {
+      now.for_each_stream([&](cudaStream_t on) {
+        check(cudaEventRecord(before_.get(), on), "cudaEventRecord");
+        check(cudaStreamWaitEvent(stream_.get(), before_.get(), 0), "cudaStreamWaitEvent");
+      });
+      queue(now, stream_.get());
       std::lock_guard const lock(mutex_);
       check(cudaEventRecord(done_.get(), stream_.get()), "cudaEventRecord");
-      ++queued_;
+      queued_ = number_;
+    } catch (...) {
+      std::lock_guard const lock(mutex_);
+      queued_ = number_;
+      throw;
     }
     now.for_each_stream(
         [&](cudaStream_t on) { check(cudaStreamWaitEvent(on, done_.get(), 0), "cudaStreamWaitEvent"); });
+  }
+  /// What has been written down since is lost, and nobody waits for it.
+  void forget() {
+    take();
+    std::lock_guard const lock(mutex_);
+    queued_ = number_;
   }
 
  private:
@@ -127,9 +131,18 @@ class notebook {
     std::size_t used = 0;
   };
 
+  /// Begins the next list.
+  work_list take() {
+    std::lock_guard const lock(mutex_);
+    if (list_.empty()) return {};
+    for (auto& [on, points] : points_) points.used = 0;
+    ++number_;
+    return std::exchange(list_, {});
+  }
+
   mutable std::mutex mutex_;
   work_list list_;
-  std::uint64_t number_ = 0, queued_ = 0;  // of the list that is being written; lists that are queued
+  std::uint64_t number_ = 0, queued_ = 0;  // of the list that is being written; lists that are queued, or lost
   std::map<cudaStream_t, points_of_stream> points_;
   detail::handle<cudaStream_t> const stream_ = detail::make_stream();
   detail::handle<cudaEvent_t> const before_ = detail::make_event(cudaEventDisableTiming),

@@ -53,15 +53,12 @@ class shared_steps {
     if (std::ranges::all_of(ranks_, has_begun)) {
       if (notes_ == nullptr) notes_ = std::make_shared<notebook>();
       writes_ = graphs_.why_not().empty();
-      if (!writes_) graphs_.clear();  // none is running: every rank has waited for its own work
+      if (!writes_) graphs_.clear();
       for (auto& each : ranks_) each.now = writes_ ? state::running : state::away;
       all_begun_ = mine;
     }
     changed_.notify_all();
-    auto const is_decided = [&] {
-      return all_begun_ >= mine ||
-             std::ranges::any_of(ranks_, [&](auto const& each) { return each.is_gone && !has_begun(each); });
-    };
+    auto const is_decided = [&] { return all_begun_ >= mine || std::ranges::any_of(ranks_, &rank_state::is_gone); };
     if (deadline_ <= 0) changed_.wait(lock, is_decided);
     else if (!changed_.wait_for(lock, std::chrono::duration<double>(deadline_), is_decided))
       throw error("pipewright: rank " + std::to_string(rank) + " waited for rank " +
@@ -115,9 +112,11 @@ class shared_steps {
     changed_.notify_all();
   }
 
-  void drop_graphs() {
+  /// Frees all graphs, and forgets what is written down.
+  void drop() {
     std::lock_guard const lock(mutex_);
     graphs_.clear();
+    if (notes_ != nullptr) notes_->forget();
   }
 
   /// Whether no rank can go on before something is queued.

@@ -22,14 +22,14 @@ class step_graph final : detail::step_writer {
   /// For a rank that has its device for itself.
   explicit step_graph(context& where)
       : where_{where}, own_{std::make_unique<shared_steps>()}, shared_{*own_}, rank_{0} {
-    where_.keep_graphs([this] { shared_.drop_graphs(); });
+    where_.keep_steps([this] { shared_.drop(); });
   }
   /// For one of the ranks of a device (loopback), which all run the same steps by one of these. Both outlive it.
   step_graph(context& where, shared_steps& of_all) : where_{where}, shared_{of_all}, rank_{where.rank()} {}
   step_graph(step_graph const&) = delete;
   step_graph& operator=(step_graph const&) = delete;
   ~step_graph() {
-    if (own_ != nullptr) where_.keep_graphs({});
+    if (own_ != nullptr) where_.keep_steps({});
     shared_.end(rank_, true);
   }
 

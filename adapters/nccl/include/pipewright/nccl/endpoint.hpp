@@ -38,7 +38,9 @@ namespace pipewright::inline v0::nccl {
 /// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. Where one process has several GPUs,
 /// let it call cuda::share_pools first; of processes with a GPU each nothing is needed.
 ///
-/// A step may be a graph (cuda::step_graph, one for each rank), transfers and all, where shapes are fixed; else it is many.
+/// A step may be a graph (cuda::step_graph, one for each rank), transfers and all, where shapes are fixed; else it is many. Let
+/// NCCL_GRAPH_REGISTER=0 be set then: NCCL registers what is in graphs, for which both ends of a transfer must be in one, and here each
+/// rank has a graph where it can.
 ///
 /// Where a rank has many channels, the environment should say CUDA_DEVICE_MAX_CONNECTIONS=32, so that no stream waits
 /// for another one's kernels. NCCL's own variables hold as ever.
@@ -70,7 +72,7 @@ template<transport Control> class endpoint {
         guard_.run([&] { is_complete = leave(); });
       } catch (std::exception const&) {  // all ranks know
       }
-    where_.drop_graphs();
+    where_.drop_steps();
     if (is_complete) communicators_.finish();
     communicators_.abort();
     transfers_.forget(channels_);
@@ -126,7 +128,9 @@ template<transport Control> class endpoint {
       channel* const c = channels_.at(of.channel);
       auto const is_complete = [&] {
         if (!poll(of)) return false;
-        return c == nullptr || !c->sends || of.number < c->first || c->at(of.number).is_over();
+        if (c == nullptr || !c->sends || of.number < c->first) return true;
+        where_.hand_over();
+        return c->at(of.number).is_over();
       };
       guard_.wait_until(is_complete, [&] { return channels_.missing(of); }, [&] { look(); });
     });

@@ -81,7 +81,7 @@ template<transport Control> class guard {
     } catch (std::exception const&) {  // there is no memory to say why
     }
     control_.abort(why);
-    where_.drop_graphs();
+    where_.drop_steps();
     communicators_.abort();
   }
   [[noreturn]] void fail(std::string const& why) {
