@@ -166,6 +166,22 @@ TEST_CASE("a rank waits for a send within a step's graph, and a failure is heard
   check_all_say(said, {"out of data"});
 }
 
+TEST_CASE("one communicator is refused within a step's graph") {
+  check_all_say(sentences(2,
+                          [](auto& here) {
+                            neighbours const to(here);
+                            pw::cuda::buffer<int> slot(1);
+                            pw::cuda::step_graph graph(context::here());
+                            for (int step = 0; step < 3; ++step)
+                              graph([&] {
+                                nccl_ranks::await(here, here.rank() == 0 ? here.send(to.up_out, pw::message_of(slot))
+                                                                         : here.post(to.up_in, pw::message_of(slot)));
+                              });
+                          },
+                          {.shapes = pw::nccl::fixed, .one_communicator = true}),
+                {"leave each channel a communicator of its own, or run steps without a step_graph"});
+}
+
 TEST_CASE("a peer that does not tell, and one that does not receive") {
   check_all_say(
       sentences(2,

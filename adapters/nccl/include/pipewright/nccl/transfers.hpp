@@ -148,6 +148,10 @@ template<transport Control> class transfers {
     if (c.over == nullptr)
       guard_.fail(guard_.located() + " has a value on its device for " + pipewright::detail::spelled(c.key) +
                   ", which is not connected; open it on both ranks before agree() (a pipeline does so)");
+    if (is_over_shared(c) && cuda::detail::notebook_here != nullptr)
+      guard_.fail(
+          "pipewright: what one communicator of all ranks moves cannot be part of a step's graph; leave each channel a "
+          "communicator of its own, or run steps without a step_graph");
     std::pair const one(&c, &t);
     if (is_over_shared(c)) c.over->kept_back.push_back(one);
     else queue(*c.over, {&one, 1});
