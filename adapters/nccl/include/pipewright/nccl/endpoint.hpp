@@ -38,9 +38,9 @@ namespace pipewright::inline v0::nccl {
 /// queued ahead: let CUDA_MODULE_LOADING=EAGER be set before the program's first call of CUDA. Where one process has several GPUs,
 /// let it call cuda::share_pools first; of processes with a GPU each nothing is needed.
 ///
-/// A step may be a graph (cuda::step_graph, one for each rank), transfers and all, where shapes are fixed (else it is many) and each channel has a communicator of its own. Let
-/// NCCL_GRAPH_REGISTER=0 be set then: NCCL registers what is in graphs, for which both ends of a transfer must be in one, and here each
-/// rank has a graph where it can.
+/// A step may be a graph (cuda::step_graph, one for each rank), transfers and all, where shapes are fixed (else it is many) and each
+/// channel has a communicator of its own. Let NCCL_GRAPH_REGISTER=0 be set then: NCCL registers what is in graphs, for which both ends
+/// of a transfer must be in one, and here each rank has a graph where it can.
 ///
 /// Where a rank has many channels, the environment should say CUDA_DEVICE_MAX_CONNECTIONS=32, so that no stream waits
 /// for another one's kernels. NCCL's own variables hold as ever.
