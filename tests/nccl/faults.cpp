@@ -166,6 +166,33 @@ TEST_CASE("a rank waits for a send within a step's graph, and a failure is heard
   check_all_say(said, {"out of data"});
 }
 
+TEST_CASE("what is written down leaves before a rank waits for another one's host, or for a point of its own") {
+  auto const said = sentences(2,
+                              [&](auto& here) {
+                                int const told = here.open({1, 0, pw::traffic::step});
+                                neighbours const to(here);
+                                auto& where = context::here();
+                                pw::cuda::buffer<int> slot(1);
+                                int number = 0;
+                                pw::cuda::step_graph graph(where);
+                                for (int step = 0; step < 5; ++step)
+                                  graph([&] {
+                                    if (here.rank() == 0) {
+                                      here.send(to.up_out, pw::message_of(slot));
+                                      here.wait(here.post(told, pw::message_of(number)));
+                                      return;
+                                    }
+                                    nccl_ranks::await(here, here.post(to.up_in, pw::message_of(slot)));
+                                    pw::cuda::event arrived;
+                                    arrived.record(where.stream());
+                                    where.wait(arrived);
+                                    here.wait(here.send(told, pw::message_of(number)));
+                                  });
+                              },
+                              {.shapes = pw::nccl::fixed, .deadline = 1});
+  for (auto const& each : said) CHECK(each == "");
+}
+
 TEST_CASE("one communicator is refused within a step's graph") {
   check_all_say(sentences(2,
                           [](auto& here) {

@@ -161,7 +161,7 @@ inline std::map<int, pool> pools;
 inline bool devices_reach_each_other = true;
 inline std::size_t peer_copies = 0, peer_copies_by_host = 0;  // so far: all, and those for want of access to a pool
 inline std::size_t allocations = 0, waits = 0;                // so far: of devices, and of the host for them
-inline std::atomic<std::size_t> pinned_allocations = 0;         // so far
+inline std::atomic<std::size_t> pinned_allocations = 0;       // so far
 inline std::map<std::string, std::pair<int, cudaError_t>> faults;  // calls until one fails, and how
 inline thread_local cudaError_t last_error = cudaSuccess;
 inline std::deque<float> times;  // that the next times between two events are; else 1 ms
@@ -513,6 +513,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t of, unsigned
 /// The first answer is always no.
 inline cudaError_t cudaEventQuery(cudaEvent_t of) {
   PIPEWRIGHT_ON_HOST(cudaEventQuery);
+  if (!of->captured_in.expired()) return cudaErrorStreamCaptureUnsupported;
   if (of->on == nullptr || of->on->done >= of->mark) return cudaSuccess;
   ++cuda_on_host::waits;
   cuda_on_host::run(*of->on, of->mark);
@@ -569,9 +570,8 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t of, u
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t what, cudaStream_t on) {
   PIPEWRIGHT_ON_HOST(cudaGraphLaunch);
-  cuda_on_host::enqueue(on, [of = *what, done = std::vector<bool>((*what)->nodes.size())]() mutable {
-    return of->run(done);
-  });
+  cuda_on_host::enqueue(
+      on, [of = *what, done = std::vector<bool>((*what)->nodes.size())]() mutable { return of->run(done); });
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t of) {
