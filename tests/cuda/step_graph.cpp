@@ -244,6 +244,25 @@ TEST_CASE("what CUDA refuses one rank of a device, in a step of all or before on
         }).find("cudaStreamCreate") != std::string::npos);
 }
 
+TEST_CASE("a list comes after what was queued before on its streams, and before what is queued there after it") {
+  context where;
+  auto const other = pw::cuda::detail::make_stream();
+  pw::cuda::buffer<int> from(1), to(1), more(1);
+  pw::cuda::notebook notes;
+  pw::cuda::graph_cache graphs;
+  where.wait();
+  cudaMemsetAsync(from.data(), 7, sizeof(int), other.get());
+  auto const copy = +[](cudaStream_t on, int* into, int const* source) {
+    return cudaMemcpyAsync(into, source, sizeof(int), cudaMemcpyDefault, on);
+  };
+  notes.add<int*, int const*>("copy", other.get(), copy, to.data(), from.data());
+  notes.add<int*, int const*>("copy", where.stream(), copy, more.data(), more.data());
+  notes.issue([&](pw::cuda::work_list const& list, cudaStream_t on) { graphs.launch(list, on, true); });
+  int found = 0;
+  pw::cuda::download<int>(to.data(), {&found, 1});
+  CHECK(found == 0x07070707);
+}
+
 TEST_CASE("where arguments change in every step, steps are queued as ever, and it is said why") {
   context where;
   step_graph graph(where);
