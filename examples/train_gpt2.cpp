@@ -150,8 +150,9 @@ void add_training(CLI::App& app, trainer::request& r, std::string& recompute) {
       "of CUDA_VISIBLE_DEVICES, round and round; or one of them: cuda:1, ...");
   app.add_option("--precision", r.precision, "Of cuda's values: bf16, with weights in fp32 beside, or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}));
-  app.add_flag("!--no-graphs", r.graphs,
-               "Queue cuda's kernels one by one; else steps are CUDA graphs, one for all ranks of a GPU");
+  app.add_flag("--graphs,!--no-graphs", r.graphs,
+               "Whether cuda's steps are CUDA graphs, one for all ranks of a GPU: by default they are, but over nccl "
+               "(no GPU has run that yet); else kernels are queued one by one");
   app.add_flag("--deterministic", r.deterministic,
                "Let cuda choose nothing by timing, so that two runs have the same bits");
   app.add_option(

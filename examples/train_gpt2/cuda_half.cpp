@@ -100,7 +100,7 @@ class on_devices final : public processes {
       std::iota(all.begin(), all.end(), 0);
       pw::cuda::share_pools(all);
     }
-    bool const has_graphs = r.graphs && (r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1);
+    bool const has_graphs = r.graphs.value_or(true) && (r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1);
     pw::cuda::shared_steps all(r.ranks, r.deadline);
     return hosts_.run(r, plan, [&](endpoint& beneath) {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
@@ -119,7 +119,7 @@ class on_devices final : public processes {
       how.deadline = r.deadline;
       if (has_one_shape) how.shapes = pw::nccl::fixed;
       pw::nccl::endpoint<endpoint> over(beneath, where, how);
-      return run_over(part_of, over, beneath, where, r.graphs && has_one_shape, nullptr);
+      return run_over(part_of, over, beneath, where, r.graphs.value_or(false) && has_one_shape, nullptr);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
 #endif

@@ -61,7 +61,7 @@ struct request {
   std::string transport = "in-process", backend = "host", device = "cpu";
   std::string precision = "bf16";  ///< of the cuda backend's values
   bool deterministic = false;      ///< no choice of the cuda backend is made by timing
-  bool graphs = true;              ///< the cuda backend runs steps as CUDA graphs, where it can
+  std::optional<bool> graphs;      ///< whether the cuda backend runs steps as CUDA graphs; by default but over NCCL
   std::optional<int> rank{};       ///< that this process is; else a launcher's environment says it
   std::string rendezvous{};        ///< host:port, where ranks meet; else a launcher's environment says it
   std::string trace, json;

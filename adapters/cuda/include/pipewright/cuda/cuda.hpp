@@ -13,4 +13,5 @@
 #include <pipewright/cuda/pinned_memory.hpp>
 #include <pipewright/cuda/queue.hpp>
 #include <pipewright/cuda/recorder.hpp>
+#include <pipewright/cuda/shared_steps.hpp>
 #include <pipewright/cuda/step_graph.hpp>

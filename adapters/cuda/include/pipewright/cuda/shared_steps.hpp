@@ -32,6 +32,7 @@ class shared_steps {
   shared_steps(shared_steps const&) = delete;
   shared_steps& operator=(shared_steps const&) = delete;
 
+  /// Once the ranks' steps are done.
   graph_cache const& graphs() const { return graphs_; }
 
  private:
@@ -45,6 +46,16 @@ class shared_steps {
     bool is_gone = false;
   };
 
+  int checked(int rank) const {
+    if (rank >= 0 && static_cast<std::size_t>(rank) < ranks_.size()) return rank;
+    throw error("pipewright: the steps of " + std::to_string(ranks_.size()) + " ranks are not those of rank " +
+                std::to_string(rank) +
+                "; make shared_steps for all ranks of the device, and contexts with their numbers");
+  }
+  template<class Answer> auto told_of(Answer (graph_cache::*question)() const) const {
+    std::lock_guard const lock(mutex_);
+    return (graphs_.*question)();
+  }
   /// Returns when all ranks have begun: whether their steps are to be written down, for all the same. False where one has gone.
   bool begin(int rank) {
     std::unique_lock lock(mutex_);
@@ -140,7 +151,7 @@ class shared_steps {
   double const deadline_;
   std::shared_ptr<notebook> notes_;  // made on a rank's thread, for its device
   graph_cache graphs_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<rank_state> ranks_;
   std::uint64_t told_ = 0, all_begun_ = 0;  // by all ranks; steps

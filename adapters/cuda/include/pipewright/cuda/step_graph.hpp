@@ -25,7 +25,9 @@ class step_graph final : detail::step_writer {
     where_.keep_steps([this] { shared_.drop(); });
   }
   /// For one of the ranks of a device (loopback), which all run the same steps by one of these. Both outlive it.
-  step_graph(context& where, shared_steps& of_all) : where_{where}, shared_{of_all}, rank_{where.rank()} {}
+  /// Throws error where the context's rank is none of theirs.
+  step_graph(context& where, shared_steps& of_all)
+      : where_{where}, shared_{of_all}, rank_{of_all.checked(where.rank())} {}
   step_graph(step_graph const&) = delete;
   step_graph& operator=(step_graph const&) = delete;
   ~step_graph() {
@@ -55,11 +57,11 @@ class step_graph final : detail::step_writer {
   }
 
   /// How many graphs there are, of all ranks together.
-  std::size_t graphs() const { return shared_.graphs().graphs(); }
+  std::size_t graphs() const { return shared_.told_of(&graph_cache::graphs); }
   /// Launches of a graph so far.
-  std::size_t launches() const { return shared_.graphs().launches(); }
+  std::size_t launches() const { return shared_.told_of(&graph_cache::launches); }
   /// Why steps are not run as graphs; empty where they are.
-  std::string const& why_not() const { return shared_.graphs().why_not(); }
+  std::string why_not() const { return shared_.told_of(&graph_cache::why_not); }
 
  private:
   static constexpr int warm_up = 2;
