@@ -26,7 +26,6 @@
 #ifndef PIPEWRIGHT_ON_DEVICE
 #include <cudnn_frontend.h>
 
-#include <pipewright/gpt2_cuda/instantiate.cuh>
 #endif
 
 namespace {

@@ -16,9 +16,6 @@
 #include <pipewright/gpt2/host/backend.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

@@ -18,9 +18,6 @@
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

@@ -25,9 +25,6 @@
 #include <pipewright/gpt2/model.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/transport/in_process.hpp>
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

@@ -27,9 +27,6 @@
 
 #include "sizes.hpp"
 
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

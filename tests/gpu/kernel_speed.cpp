@@ -25,9 +25,6 @@
 
 #include "sizes.hpp"
 
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

@@ -30,9 +30,6 @@
 #include <pipewright/stage/parameters.hpp>
 #include <pipewright/stage/repeated_layers.hpp>
 
-#ifndef PIPEWRIGHT_ON_DEVICE
-#include <pipewright/gpt2_cuda/instantiate.cuh>
-#endif
 
 namespace {
 

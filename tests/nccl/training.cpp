@@ -13,7 +13,6 @@
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
-#include <pipewright/gpt2_cuda/instantiate.cuh>
 
 namespace {
 
