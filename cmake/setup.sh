@@ -124,16 +124,17 @@ has_cuda() {
     g++ -x c++ -I"$(dirname "$(dirname "$(readlink -f "$nvcc")")")/include" -fsyntax-only - >/dev/null 2>&1
 }
 
-# cudnn DIRECTORY: one with the headers of cuDNN and of its frontend, as pip wheels, where the compiler has none of a frontend: 0.1 GB
-# to load, 0.3 GB there. (The wheel of cuDNN's just-in-time engines is a fifth of the whole one.) Where that fails, it says so, and
-# GPT-2's CUDA adapter is built without cuDNN's attention.
+# cudnn DIRECTORY: one with the headers of cuDNN, of its frontend and of NVRTC, which that includes, as pip wheels, where the compiler
+# has none of a frontend: 0.2 GB to load, 0.5 GB there. (The wheel of cuDNN's just-in-time engines is a fifth of the whole one.) Where
+# that fails, it says so, and GPT-2's CUDA adapter is built without cuDNN's attention.
 cudnn() {
   local folder=$1
   if [ -e "$folder/complete" ] || { includes cudnn_version.h && includes cudnn_frontend_version.h; } >/dev/null 2>&1; then return 0; fi
   echo "Installing cuDNN's headers into $folder"
   rm -rf "$folder"
   if python3 -m venv "$folder" &&
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps 'nvidia-cudnn-frontend==1.32.*' 'nvidia-cudnn-jit-cu13==9.27.*'; then
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps 'nvidia-cudnn-frontend==1.32.*' 'nvidia-cudnn-jit-cu13==9.27.*' \
+      'nvidia-cuda-nvrtc==13.0.*'; then
     touch "$folder/complete"
   else
     rm -rf "$folder"

@@ -1,5 +1,5 @@
-# Headers of cuDNN 9 and of its frontend (header-only C++, also in the pip wheel nvidia-cudnn-frontend), of the first of these folders
-# that has them, each by itself; nothing is linked, since programs load libcudnn.so.9 where it is:
+# Headers of cuDNN 9, of its frontend (header-only C++, also in the pip wheel nvidia-cudnn-frontend) and, where that includes it, of
+# NVRTC, of the first of these folders that has them, each by itself; nothing is linked, since programs load libcudnn.so.9 where it is:
 #   PIPEWRIGHT_CUDNN_DIR           one that has include, or a virtual environment that holds the wheels; nothing else is looked at
 #   PIPEWRIGHT_CUDA_FOLDER         the CUDA toolkit, or the wheels beside its own
 #   PIPEWRIGHT_CUDNN_ENVIRONMENT   a virtual environment, where somebody sets it (the one that tests/run makes)
@@ -7,7 +7,7 @@
 # Sets CudnnHome_FOUND, CudnnHome_INCLUDE_DIRS, CudnnHome_VERSION, CudnnHome_FRONTEND_VERSION and CudnnHome_LIBRARY_FOLDER, which
 # may be empty, or CudnnHome_LACKS: a sentence that says what to do.
 
-set(cudnn_home_remedy "pip install nvidia-cudnn-frontend nvidia-cudnn-jit-cu13, and set PIPEWRIGHT_CUDNN_DIR to the virtual environment")
+set(cudnn_home_remedy "pip install nvidia-cudnn-frontend nvidia-cudnn-jit-cu13 nvidia-cuda-nvrtc, and set PIPEWRIGHT_CUDNN_DIR to the virtual environment")
 set(CudnnHome_INCLUDE_DIRS "")
 set(CudnnHome_VERSION "")
 set(CudnnHome_FRONTEND_VERSION "")
@@ -20,7 +20,7 @@ endif()
 set(cudnn_home_folders "")
 foreach(cudnn_home_place IN LISTS cudnn_home_places)
   file(GLOB cudnn_home_wheels ${cudnn_home_place}/lib/python3*/site-packages ${cudnn_home_place}/lib/python3*/site-packages/nvidia/cudnn*
-    ${cudnn_home_place}/../cudnn*)
+    ${cudnn_home_place}/lib/python3*/site-packages/nvidia/cu[0-9]* ${cudnn_home_place}/../cudnn*)
   foreach(cudnn_home_folder IN LISTS cudnn_home_place cudnn_home_wheels)
     list(APPEND cudnn_home_folders ${cudnn_home_folder}/include)
   endforeach()
@@ -40,9 +40,15 @@ endfunction()
 
 unset(CudnnHome_HEADERS)
 unset(CudnnHome_FRONTEND)
+unset(CudnnHome_NVRTC)
 find_path(CudnnHome_HEADERS cudnn_version.h HINTS ${cudnn_home_folders} NO_CACHE ${cudnn_home_elsewhere})
 find_path(CudnnHome_FRONTEND cudnn_frontend_version.h HINTS ${cudnn_home_folders} NO_CACHE ${cudnn_home_elsewhere})
-foreach(cudnn_home_found IN ITEMS CudnnHome_HEADERS CudnnHome_FRONTEND)
+set(cudnn_home_nvrtc "")
+if(EXISTS ${CudnnHome_FRONTEND}/cudnn_frontend/experimental/nvrtc_shim.h)
+  set(cudnn_home_nvrtc CudnnHome_NVRTC)
+  find_path(CudnnHome_NVRTC nvrtc.h HINTS ${PIPEWRIGHT_CUDA_FOLDER}/include ${cudnn_home_folders} NO_CACHE ${cudnn_home_elsewhere})
+endif()
+foreach(cudnn_home_found IN ITEMS CudnnHome_HEADERS CudnnHome_FRONTEND ${cudnn_home_nvrtc})
   string(REGEX REPLACE "/$" "" ${cudnn_home_found} "${${cudnn_home_found}}")
 endforeach()
 if(CudnnHome_HEADERS)
@@ -59,9 +65,14 @@ elseif(NOT CudnnHome_FRONTEND)
   set(CudnnHome_LACKS "no headers of cuDNN's frontend found: ${cudnn_home_remedy}")
 elseif(CudnnHome_FRONTEND_VERSION VERSION_LESS 1.18 OR CudnnHome_FRONTEND_VERSION VERSION_GREATER_EQUAL 2)
   set(CudnnHome_LACKS "cuDNN's frontend in ${CudnnHome_FRONTEND} is ${CudnnHome_FRONTEND_VERSION}, and 1.18 or a later 1 is needed: ${cudnn_home_remedy}")
+elseif(cudnn_home_nvrtc AND NOT CudnnHome_NVRTC)
+  set(CudnnHome_LACKS "cuDNN's frontend in ${CudnnHome_FRONTEND} includes nvrtc.h, which was not found: ${cudnn_home_remedy}")
 else()
   set(CudnnHome_LACKS "")
   set(CudnnHome_INCLUDE_DIRS ${CudnnHome_FRONTEND} ${CudnnHome_HEADERS})
+  if(cudnn_home_nvrtc)
+    list(APPEND CudnnHome_INCLUDE_DIRS ${CudnnHome_NVRTC})
+  endif()
   list(REMOVE_DUPLICATES CudnnHome_INCLUDE_DIRS)
   cmake_path(GET CudnnHome_HEADERS PARENT_PATH cudnn_home_place)
   file(GLOB cudnn_home_files ${cudnn_home_place}/lib64/libcudnn.so.9 ${cudnn_home_place}/lib/libcudnn.so.9
