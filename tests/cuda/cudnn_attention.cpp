@@ -7,12 +7,14 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include <cuda/buffers.hpp>
 #include <doctest/doctest.h>
 #include <gpt2/small_training.hpp>
 
@@ -25,64 +27,19 @@
 
 #ifndef PIPEWRIGHT_ON_DEVICE
 #include <cudnn_frontend.h>
-
 #endif
 
 namespace {
 
 using namespace small_training;
+using namespace cuda_testing;
 namespace cuda = gpt2::cuda;
-using cuda::bf16;
 using cuda::pass;
-using pw::cuda::buffer;
 using pw::cuda::context;
-using numbers = std::vector<float>;
 
 std::mt19937 engine(5);
 
-std::vector<bf16> drawn(std::size_t n) {
-  std::normal_distribution<float> draw;
-  std::vector<bf16> made(n);
-  for (bf16& each : made) each = __float2bfloat16_rn(draw(engine));
-  return made;
-}
-numbers wide(std::vector<bf16> const& from) {
-  numbers all;
-  for (bf16 const each : from) all.push_back(__bfloat162float(each));
-  return all;
-}
-template<class T> buffer<T> on_device(std::vector<T> const& from) {
-  buffer<T> made;
-  made.resize(from.size());
-  pw::cuda::upload<T>(from, made.data());
-  return made;
-}
-template<class T> buffer<T> poisoned(std::size_t n) {
-  std::vector<T> all(n);
-  for (T& each : all) {
-    if constexpr (std::is_same_v<T, float>) each = NAN;
-    else each = __float2bfloat16_rn(NAN);
-  }
-  return on_device(all);
-}
-template<class T> std::vector<T> on_host(buffer<T> const& from) {
-  std::vector<T> made(from.size());
-  pw::cuda::download<T>(from.data(), made);
-  return made;
-}
-double difference(numbers const& found, numbers const& expected) {
-  REQUIRE(found.size() == expected.size());
-  double off = 0, all = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    off += std::pow(double{found[i]} - double{expected[i]}, 2);
-    all += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(off / std::max(all, 1e-30));
-}
-double difference(std::vector<bf16> const& found, numbers const& expected) { return difference(wide(found), expected); }
-template<class T> bool same_bits(std::vector<T> const& a, std::vector<T> const& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
+std::vector<bf16> drawn(std::size_t n) { return cuda_testing::drawn<bf16>(engine, n); }
 
 /// A case of attention, and what the host says of it.
 struct one {
@@ -364,16 +321,22 @@ outcome by_host(setting const& s, pw::plan_view plan, auto const& optimizer) {
   return by_pipeline(s, plan, cut(gpt2::model(with_heads_of_16()), plan.stages()), optimizer,
                      [](auto const& ranks, auto f) { pw::in_process::run(ranks, f); });
 }
+outcome by_cudnn(setting const& s, pw::plan_view plan, auto const& optimizer, std::string& why_not,
+                 auto const& by_steps) {
+  return by_pipeline(
+      s, plan, cut(cuda::model<bf16>(with_heads_of_16()), plan.stages()), optimizer,
+      [&](auto const& ranks, auto f) {
+        pw::cuda::loopback::run(ranks, [&](auto& here) {
+          auto& by = context::here().template kept<cuda::attentions>();
+          by.prefer_cudnn();
+          f(here);
+          if (here.rank() == 0) why_not = by.why_not();
+        });
+      },
+      by_steps);
+}
 outcome by_cudnn(setting const& s, pw::plan_view plan, auto const& optimizer, std::string& why_not) {
-  return by_pipeline(s, plan, cut(cuda::model<bf16>(with_heads_of_16()), plan.stages()), optimizer,
-                     [&](auto const& ranks, auto f) {
-                       pw::cuda::loopback::run(ranks, [&](auto& here) {
-                         auto& by = context::here().template kept<cuda::attentions>();
-                         by.prefer_cudnn();
-                         f(here);
-                         if (here.rank() == 0) why_not = by.why_not();
-                       });
-                     });
+  return by_cudnn(s, plan, optimizer, why_not, as_it_is);
 }
 
 }  // namespace
@@ -398,34 +361,24 @@ TEST_CASE("a training with cuDNN's attention is the host's, alone and as a pipel
 }
 
 TEST_CASE("steps with cuDNN's attention run as graphs") {
-  setting const s;
+  setting const s{.steps = 6};
   auto const plan =
       pw::make_plan("sequential", {.ranks = 1, .micro_batches = 2}, s.needs(1, pw::recompute_mode::never));
-  auto const train = [&](bool as_graphs) {
-    std::vector<double> losses;
-    pw::in_process::run(plan, [&](pw::in_process::endpoint& here) {
-      context where;
-      where.kept<cuda::attentions>().prefer_cudnn();
-      pw::cuda::step_graph graph(where);
-      auto training =
-          pw::pipeline(plan, cut(cuda::model<bf16>(with_heads_of_16()), 1), here, pw::adamw(1e-2, 0.1), s.options());
-      for (int step = 0; step < 6; ++step) {
-        auto const run = [&] { losses.push_back(training.step(tokens_of_step{step}).loss); };
-        if (as_graphs) graph(run);
-        else run();
-      }
-      training.drain();
-      if (!as_graphs) return;
-      CHECK(graph.why_not() == "");
-      CHECK(graph.launches() >= 4);
-      CHECK(graph.graphs() == 1);
-    });
-    return losses;
-  };
+  auto const by_adam = pw::adamw(1e-2, 0.1);
+  std::string why_not;
+  pw::cuda::shared_steps all;
 #ifndef PIPEWRIGHT_ON_DEVICE
   auto const runs = cuda_on_host::cudnn_runs;
 #endif
-  CHECK(train(true) == train(false));
+  check_equal(by_cudnn(s, plan, by_adam, why_not,
+                       [&](auto&) {
+                         return [graph = std::make_unique<pw::cuda::step_graph>(context::here(), all)](
+                                    auto const& step) { (*graph)(step); };
+                       }),
+              by_cudnn(s, plan, by_adam, why_not));
+  CHECK(all.graphs().why_not() == "");
+  CHECK(all.graphs().launches() == 4);
+  CHECK(all.graphs().graphs() == 1);
 #ifndef PIPEWRIGHT_ON_DEVICE
   CHECK(cuda_on_host::cudnn_runs > runs);
 #endif

@@ -3,18 +3,15 @@
 // What tests of kernels share. They are compiled by g++ with on_host/ in place of CUDA, and, with PIPEWRIGHT_ON_DEVICE, by nvcc
 // for a device.
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
-#include <random>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <cuda/numbers.hpp>
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
@@ -30,8 +27,9 @@
 namespace kernel_testing {
 
 namespace cuda = pipewright::gpt2::cuda;
+using namespace cuda_testing;
+using cuda_testing::difference;
 using pipewright::cuda::check;
-using numbers = std::vector<float>;
 using integers = std::vector<std::int32_t>;
 
 /// Owned memory of the device where there is one, else of the stand-in. No kernel may write the bytes behind it. Copies are deep.
@@ -86,46 +84,11 @@ template<class T> class device_vector {
 template<class T> std::vector<T> on_host(device_vector<T> const& from) { return from.on_host(); }
 template<class T> std::vector<T> on_host(std::vector<T> const& from) { return from; }
 
-template<class T> T rounded(float v) { return cuda::narrow<T>(v); }
-template<class T> numbers wide(std::vector<T> const& from) {
-  numbers all;
-  for (T const v : from) all.push_back(cuda::wide(v));
-  return all;
-}
-template<class T> std::vector<T> drawn(std::mt19937& engine, std::size_t n, float spread = 1.f, float about = 0.f) {
-  std::normal_distribution<float> draw(about, spread);
-  std::vector<T> all;
-  for (std::size_t i = 0; i < n; ++i) all.push_back(rounded<T>(draw(engine)));
-  return all;
-}
-template<class T> device_vector<T> poisoned(std::size_t n) {
-  return device_vector<T>(std::vector<T>(n, rounded<T>(std::numeric_limits<float>::quiet_NaN())));
-}
+template<class T> device_vector<T> poisoned(std::size_t n) { return device_vector<T>(not_numbers<T>(n)); }
 
-/// The norm of the difference over the norm of what is expected.
-inline double difference(numbers const& found, numbers const& expected) {
-  REQUIRE(found.size() == expected.size());
-  double off = 0, all = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    double const f = found[i], e = expected[i];
-    off += (f - e) * (f - e);
-    all += e * e;
-  }
-  if (!std::isfinite(off)) return off;
-  return std::sqrt(off / std::max(all, 1e-30));
-}
-inline double difference(std::vector<cuda::bf16> const& found, numbers const& expected) {
-  return difference(wide(found), expected);
-}
 template<class T> double difference(device_vector<T> const& found, numbers const& expected) {
   return difference(found.on_host(), expected);
 }
-template<class T> constexpr double near = std::is_same_v<T, float> ? 1e-5 : 1e-2;
-
-template<class T> bool same_bits(std::vector<T> const& a, std::vector<T> const& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
 /// Of the threads of a block, where there is no device.
 inline void take_order([[maybe_unused]] int which) {
 #ifndef PIPEWRIGHT_ON_DEVICE

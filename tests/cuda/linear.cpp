@@ -10,12 +10,12 @@
 #include <type_traits>
 #include <vector>
 
+#include <cuda/buffers.hpp>
 #include <doctest/doctest.h>
 
 #include <pipewright/cuda/step_graph.hpp>
 #include <pipewright/gpt2/host/backend.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
-
 
 namespace {
 
@@ -23,69 +23,38 @@ namespace pw = pipewright;
 namespace gpt2 = pipewright::gpt2;
 namespace cuda = pipewright::gpt2::cuda;
 namespace host = pipewright::gpt2::host;
-using floats = std::vector<float>;
-using cuda::buffer;
 using cuda::fusion;
 using cuda::linears;
+using cuda_testing::buffer;
+using cuda_testing::difference;
+using cuda_testing::numbers;
+using cuda_testing::poisoned;
+using cuda_testing::rounded;
+using cuda_testing::wide;
 using pw::cuda::choice;
 
 std::mt19937 engine(9);
 
-template<class T> T as(float v) {
-  if constexpr (std::is_same_v<T, float>) return v;
-  else return __float2bfloat16_rn(v);
-}
-float wide(float v) { return v; }
-float wide(cuda::bf16 v) { return __bfloat162float(v); }
-
-template<class T> buffer<T> on_device(floats const& from) {
-  std::vector<T> narrow;
-  for (float const v : from) narrow.push_back(as<T>(v));
-  buffer<T> made;
-  made.resize(from.size());
-  pw::cuda::upload<T>(narrow, made.data());
-  return made;
-}
-template<class T> floats on_host(buffer<T> const& from) {
-  std::vector<T> narrow(from.size());
-  pw::cuda::download<T>(from.data(), narrow);
-  floats made;
-  for (T const v : narrow) made.push_back(wide(v));
-  return made;
-}
-template<class T> buffer<T> poisoned(std::size_t n) {
-  return on_device<T>(floats(n, std::numeric_limits<float>::quiet_NaN()));
-}
 /// Numbers that T has.
-template<class T> floats drawn(int rows, int columns, float spread = 1.f) {
-  std::normal_distribution<float> draw(0.f, spread);
-  floats made(gpt2::row_shape{rows, columns}.size());
-  for (float& each : made) each = wide(as<T>(draw(engine)));
-  return made;
+template<class T> numbers drawn(int rows, int columns, float spread = 1.f) {
+  return wide(cuda_testing::drawn<T>(engine, gpt2::row_shape{rows, columns}.size(), spread));
 }
-double difference(floats const& found, floats const& expected) {
-  REQUIRE(found.size() == expected.size());
-  double off = 0, all = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    off += std::pow(double{found[i]} - double{expected[i]}, 2);
-    all += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(off / all);
-}
+template<class T> buffer<T> on_device(numbers const& from) { return cuda_testing::on_device(rounded<T>(from)); }
+template<class T> numbers on_host(buffer<T> const& from) { return wide(cuda_testing::on_host(from)); }
 
 /// What the three operations make of the same numbers, on the host and on the device.
 template<class T> struct work {
   gpt2::linear_shape s;
-  floats x = drawn<T>(s.rows, s.in), weight = drawn<T>(s.in, s.out, 0.3f), bias = drawn<T>(1, s.out),
-         dy = drawn<T>(s.rows, s.out), dw = drawn<float>(s.in, s.out), db = drawn<float>(1, s.out);
+  numbers x = drawn<T>(s.rows, s.in), weight = drawn<T>(s.in, s.out, 0.3f), bias = drawn<T>(1, s.out),
+          dy = drawn<T>(s.rows, s.out), dw = drawn<float>(s.in, s.out), db = drawn<float>(1, s.out);
 
   struct results {
-    floats before, y, d_apart, d_in_place, dw, db;
+    numbers before, y, d_apart, d_in_place, dw, db;
   };
 
   results by_host() const {
-    results r{floats(dy.size()), floats(dy.size()), floats(x.size()), x, dw, db};
-    floats scratch(x.size());
+    results r{numbers(dy.size()), numbers(dy.size()), numbers(x.size()), x, dw, db};
+    numbers scratch(x.size());
     host::linear_gelu(x.data(), weight.data(), bias.data(), s, r.before.data(), r.y.data());
     host::linear_gelu_backward_input(dy.data(), weight.data(), x.data(), s, scratch.data(), r.d_apart.data());
     r.d_in_place = r.d_apart;
@@ -108,7 +77,7 @@ template<class T> struct work {
   }
   /// bf16's activations are rounded, gradients of weights are not.
   static void check(results const& found, results const& expected) {
-    double const near = std::is_same_v<T, float> ? 1e-5 : 1e-2;
+    double const near = cuda_testing::near<T>;
     CHECK(difference(found.before, expected.before) < near);
     CHECK(difference(found.y, expected.y) < near);
     CHECK(difference(found.d_apart, expected.d_apart) < near);

@@ -14,10 +14,10 @@
 #include <doctest/doctest.h>
 #include <gpt2/small_training.hpp>
 #include <laws/transport.hpp>
+#include <support/sentence.hpp>
 
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/gpt2_cuda/backend.hpp>
-
 
 namespace {
 
@@ -76,15 +76,6 @@ struct either {
   void reshape(std::span<std::int64_t const>) {}
 };
 
-std::string message(auto f) {
-  try {
-    f();
-  } catch (pw::error const& e) {
-    return e.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("ranks on two devices keep the laws of transports") { laws::transport<over_two_devices>(); }
@@ -141,7 +132,7 @@ TEST_CASE("a copy waits for the last uses of both slots, and both ranks' streams
 }
 
 TEST_CASE("a value's parts lie in the same places on both devices") {
-  auto const said = message([] {
+  auto const said = support::sentence_of([] {
     cuda::loopback::run(
         2,
         [](auto& here) {
@@ -216,7 +207,7 @@ TEST_CASE("copies go straight from device to device where these reach each other
 }
 
 TEST_CASE("after a failure a slot is freed only when the copy out of it is done") {  // or the address sanitizer says so
-  auto const said = message([] {
+  auto const said = support::sentence_of([] {
     cuda::loopback::run(
         2,
         [](auto& here) {
@@ -270,7 +261,7 @@ TEST_CASE("a fault on one of two devices ends the ranks on both, and memory goes
   for (int const n : {0, 3, 10, 30}) {
     CAPTURE(n);
     setting const s;
-    auto const said = message([&] {
+    auto const said = support::sentence_of([&] {
       cuda_on_host::fail("cudaMemcpyPeerAsync", n, cudaErrorIllegalAddress);
       train<float>(s, "flush", {.ranks = 4, .micro_batches = 4}, two_devices());
     });

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <cuda/buffers.hpp>
 #include <doctest/doctest.h>
 
 #include <pipewright/cuda/products.hpp>
@@ -20,37 +21,12 @@ namespace {
 
 namespace pw = pipewright;
 namespace cuda = pw::cuda;
-using bf16 = __nv_bfloat16;
-
-template<class T> T made_of(float v) {
-  if constexpr (std::is_same_v<T, float>) return v;
-  else return __float2bfloat16_rn(v);
-}
-float value(float v) { return v; }
-float value(bf16 v) { return __bfloat162float(v); }
+using namespace cuda_testing;
 
 std::mt19937 engine(3);
 
 template<class T> std::vector<T> drawn(int rows, int columns) {
-  std::normal_distribution<float> draw;
-  std::vector<T> made(static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns));
-  for (T& each : made) each = made_of<T>(draw(engine));
-  return made;
-}
-template<class T> cuda::buffer<T> on_device(std::vector<T> const& from) {
-  cuda::buffer<T> made;
-  made.resize(from.size());
-  cuda::upload<T>(from, made.data());
-  return made;
-}
-template<class T> std::vector<T> on_host(cuda::buffer<T> const& from) {
-  std::vector<T> made(from.size());
-  cuda::download<T>(from.data(), made);
-  return made;
-}
-
-template<class T> cuda::buffer<T> poisoned(std::size_t n) {
-  return on_device(std::vector<T>(n, made_of<T>(std::numeric_limits<float>::quiet_NaN())));
+  return cuda_testing::drawn<T>(engine, static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns));
 }
 
 /// The product in double precision, element by element.
@@ -60,24 +36,12 @@ template<class T> std::vector<double> product_of(cuda::product p, std::vector<T>
     for (int j = 0; j < p.n; ++j) {
       double sum = 0;
       for (int l = 0; l < p.k; ++l)
-        sum += double{value(a[static_cast<std::size_t>(p.a_transposed ? l * p.m + i : i * p.k + l)])} *
-               double{value(b[static_cast<std::size_t>(p.b_transposed ? j * p.k + l : l * p.n + j)])};
+        sum += double{wide(a[static_cast<std::size_t>(p.a_transposed ? l * p.m + i : i * p.k + l)])} *
+               double{wide(b[static_cast<std::size_t>(p.b_transposed ? j * p.k + l : l * p.n + j)])};
       all.push_back(sum);
     }
   return all;
 }
-/// The norm of the difference over the norm of what is expected.
-template<class C> double difference(std::vector<C> const& found, std::vector<double> const& expected) {
-  REQUIRE(found.size() == expected.size());
-  double off = 0, all = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    off += std::pow(double{value(found[i])} - expected[i], 2);
-    all += expected[i] * expected[i];
-  }
-  return std::sqrt(off / all);
-}
-template<class C> constexpr double near = std::is_same_v<C, float> ? 1e-5 : 1e-2;
-
 template<class T> struct factors {
   std::vector<T> a, b;
   cuda::buffer<T> here_a, here_b;
@@ -98,8 +62,8 @@ template<class T, class C> void check_product(cuda::products& multiply, cuda::pr
            has_bias ? cuda::epilogue<C>::bias(here_bias.data()) : cuda::epilogue<C>());
   auto expected = product_of(p, f.a, f.b);
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (adds) expected[i] += double{value(before[i])};
-    if (has_bias) expected[i] += double{value(bias[i % static_cast<std::size_t>(p.n)])};
+    if (adds) expected[i] += double{wide(before[i])};
+    if (has_bias) expected[i] += double{wide(bias[i % static_cast<std::size_t>(p.n)])};
   }
   CHECK(difference(on_host(c), expected) < near<C>);
 }
@@ -148,12 +112,12 @@ TEST_CASE_TEMPLATE("GELU in a product, and its backward, are those of the defini
                                    cuda::epilogue<T>::gelu(here_bias.data(), before.data())),
                   "GELU")) {
         auto expected = product_of(p, f.a, f.b);
-        for (std::size_t i = 0; i < size; ++i) expected[i] += double{value(bias[i % n])};
+        for (std::size_t i = 0; i < size; ++i) expected[i] += double{wide(bias[i % n])};
         auto const kept = on_host(before);
         CHECK(difference(kept, expected) < near<T>);
         if (std::is_same_v<T, bf16>)  // rounded once
           for (std::size_t i = 0; i < size; ++i)
-            CHECK(std::abs(double{value(kept[i])} - expected[i]) <= std::abs(expected[i]) / 255 + 1e-4);
+            CHECK(std::abs(double{wide(kept[i])} - expected[i]) <= std::abs(expected[i]) / 255 + 1e-4);
         for (double& each : expected) each = gelu(each);
         CHECK(difference(on_host(c), expected) < near<T>);
       }
@@ -169,7 +133,7 @@ TEST_CASE_TEMPLATE("GELU in a product, and its backward, are those of the defini
                  "GELU's backward"))
       continue;
     auto expected = product_of(through, f.a, f.b);
-    for (std::size_t i = 0; i < size; ++i) expected[i] *= gelu_slope(double{value(before[i])});
+    for (std::size_t i = 0; i < size; ++i) expected[i] *= gelu_slope(double{wide(before[i])});
     CHECK(difference(on_host(c), expected) < near<T>);
   }
 }
@@ -192,7 +156,7 @@ TEST_CASE_TEMPLATE("sums of columns beside a product are fp32, and written, what
       for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += double{beta * before[i]};
       CHECK(difference(on_host(c), expected) < 1e-5);
       std::vector<double> of_columns(static_cast<std::size_t>(p.n));
-      for (std::size_t i = 0; i < f.b.size(); ++i) of_columns[i % of_columns.size()] += double{value(f.b[i])};
+      for (std::size_t i = 0; i < f.b.size(); ++i) of_columns[i % of_columns.size()] += double{wide(f.b[i])};
       CHECK(difference(on_host(sums), of_columns) < 1e-5);
     }
 }
@@ -212,7 +176,7 @@ TEST_CASE("products of numbers that are less aligned are computed as others") {
         continue;
       auto expected = product_of(p, std::vector(a.begin() + by, a.end()), std::vector(b.begin() + by, b.end()));
       for (std::size_t i = 0; i < expected.size(); ++i)
-        expected[i] += double{value(bias[i % 16 + static_cast<std::size_t>(bias_by)])};
+        expected[i] += double{wide(bias[i % 16 + static_cast<std::size_t>(bias_by)])};
       auto const found = on_host(c);
       CHECK(difference(std::vector(found.begin() + by, found.begin() + by + 8 * 16), expected) < 1e-2);
     }

@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 #include <laws/transport.hpp>
+#include <support/sentence.hpp>
 
 #include <pipewright/cuda/cuda.hpp>
 
@@ -15,15 +16,6 @@ namespace {
 
 namespace pw = pipewright;
 namespace cuda = pw::cuda;
-
-std::string message(auto f) {
-  try {
-    f();
-  } catch (pw::error const& e) {
-    return e.what();
-  }
-  return "";
-}
 
 struct loopback {
   static constexpr bool is_strict = true;
@@ -116,30 +108,32 @@ TEST_CASE("memory is zero where it is made with a size, copied deeply, and only 
 }
 
 TEST_CASE("errors name the call, the place and the rank") {
-  CHECK(message([] { cuda::context::here(); }).find("make a pipewright::cuda::context first") != std::string::npos);
+  CHECK(support::sentence_of([] { cuda::context::here(); }).find("make a pipewright::cuda::context first") !=
+        std::string::npos);
 #ifdef PIPEWRIGHT_ON_DEVICE
   int devices = 0;
   cuda::check(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
-  CHECK(message([&] { cuda::context{devices}; }).find("; the last one has the number") != std::string::npos);
+  CHECK(support::sentence_of([&] { cuda::context{devices}; }).find("; the last one has the number") !=
+        std::string::npos);
   cuda::context here(0, 2);
-  auto const said = message([] { cuda::buffer<float>(std::size_t{1} << 40); });
+  auto const said = support::sentence_of([] { cuda::buffer<float>(std::size_t{1} << 40); });
   CHECK(said.starts_with("pipewright: rank 2: cudaMallocAsync at memory.hpp:"));
   CHECK(said.find("found no room for 4194304 MiB more on the device, of whose ") != std::string::npos);
   cuda::buffer<float>(3);  // an error that was said is over
   here.wait();
 #else
-  CHECK(message([] { cuda::context(3); }) ==
+  CHECK(support::sentence_of([] { cuda::context(3); }) ==
         "pipewright: there is no CUDA device 3 here; the last one has the number 0");
   cuda_on_host::devices = 0;
-  CHECK(message([] { cuda::context(); }) ==
+  CHECK(support::sentence_of([] { cuda::context(); }) ==
         "pipewright: there is no CUDA device here: no CUDA-capable device is detected; run on a machine with an NVIDIA "
         "GPU "
         "and its driver, or let the host compute");
   cuda_on_host::devices = 1;
   cuda::context here(0, 2);
   cuda_on_host::fail("cudaEventQuery", 0, cudaErrorIllegalAddress);
-  CHECK(message([&] { here.wait(); }).starts_with("pipewright: rank 2: cudaEventQuery at event.hpp:"));
-  CHECK(message([] { cuda::buffer<float>(std::size_t{1} << 40); })
+  CHECK(support::sentence_of([&] { here.wait(); }).starts_with("pipewright: rank 2: cudaEventQuery at event.hpp:"));
+  CHECK(support::sentence_of([] { cuda::buffer<float>(std::size_t{1} << 40); })
             .find("found no room for 4194304 MiB more on the device, of whose 16384 MiB 16384 MiB are free; choose "
                   "smaller") != std::string::npos);
 #endif
@@ -147,7 +141,7 @@ TEST_CASE("errors name the call, the place and the rank") {
 
 #ifndef PIPEWRIGHT_ON_DEVICE
 TEST_CASE("a fault of one rank's device ends the others") {
-  auto const said = message([] {
+  auto const said = support::sentence_of([] {
     cuda::loopback::run(3, [&](auto& here) {
       int const rank = here.rank();
       int const channel = here.open({1, rank == 0 ? 0 : 2, pw::traffic::activation});

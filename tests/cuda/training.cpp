@@ -21,7 +21,6 @@
 #include <pipewright/gpt2_cuda/backend.hpp>
 #include <pipewright/transport/in_process.hpp>
 
-
 namespace {
 
 using namespace small_training;

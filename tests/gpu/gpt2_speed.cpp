@@ -27,7 +27,6 @@
 
 #include "sizes.hpp"
 
-
 namespace {
 
 namespace pw = pipewright;

@@ -25,7 +25,6 @@
 
 #include "sizes.hpp"
 
-
 namespace {
 
 namespace pw = pipewright;

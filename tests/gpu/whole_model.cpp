@@ -30,7 +30,6 @@
 #include <pipewright/stage/parameters.hpp>
 #include <pipewright/stage/repeated_layers.hpp>
 
-
 namespace {
 
 namespace pw = pipewright;

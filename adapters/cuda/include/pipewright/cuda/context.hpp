@@ -160,9 +160,7 @@ class context {
   static cudaStream_t stream_of(int device) {
     check_device(device);
     check(cudaSetDevice(device), "cudaSetDevice");
-    cudaStream_t made = nullptr;
-    check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "cudaStreamCreate");
-    return made;
+    return detail::make_stream().release();
   }
   static void check_device(int device) {
     int count = 0;

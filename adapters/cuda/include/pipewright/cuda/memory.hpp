@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <pipewright/cuda/context.hpp>
+#include <pipewright/transport/message.hpp>
 #include <pipewright/transport/parts.hpp>
 #include <pipewright/transport/value_shape.hpp>
 
@@ -112,6 +113,15 @@ template<class T, class Where> class run {
   T* at_ = nullptr;
   std::size_t size_ = 0, room_ = 0;
 };
+
+/// Where a value's parts on the device lie, in one number.
+inline std::uintptr_t places_of(message value) {
+  std::uintptr_t all = 0;
+  pipewright::detail::for_each_part_of(value, [&](part p) {
+    if (p.on_device) all = all * 31 + reinterpret_cast<std::uintptr_t>(p.data);
+  });
+  return all;
+}
 
 }  // namespace detail
 

@@ -12,6 +12,7 @@
 #include <pipewright/cuda/check.hpp>
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/event.hpp>
+#include <pipewright/cuda/memory.hpp>
 #include <pipewright/cuda/queue.hpp>
 #include <pipewright/transport/message.hpp>
 #include <pipewright/transport/sentences.hpp>
@@ -48,12 +49,12 @@ class mover {
   explicit mover(context& home) : home_{home} {}
 
   /// Gives a slot on a device the value in one on that or another, shape and all; on the host the value is there when this returns.
-  /// What is done on the device comes after before(stream) and before after(stream), in the stream's order: one of the
-  /// slot's device, `on` within a device. Throws error where the slot cannot have the value's shape.
+  /// What is done on the device comes after before(stream) and before after(stream), in the order of a stream of the slot's device,
+  /// within a device of `on`: never of the rank's own, which would wait for what is still to come. Throws error where the slot cannot
+  /// have the value's shape.
   void operator()(message value, int from, message slot, int to, cudaStream_t on, auto&& before, auto&& after) {
     context& there = from == to ? home_ : context_on(to);  // what the slot lacks is allocated there
-    cudaStream_t const by =
-        from == to ? on : there.stream();  // never the rank's own, which would wait for what is still to come
+    cudaStream_t const by = from == to ? on : there.stream();
     there.work_here();
     try {
       before(by);
@@ -82,26 +83,25 @@ class mover {
   }
   /// Memory that is new is there, for the stream.
   void give_shape(message value, message slot, cudaStream_t by) {
-    places_.clear();
-    pipewright::detail::for_each_part_of(slot, [&](part p) { places_.push_back(p.data); });
+    auto const before = places_of(slot);
     shape_.clear();
     value.type->append_shape(value.object, shape_);
     slot.type->reshape(slot.object, shape_);
     parts_.clear();
     pipewright::detail::for_each_part_of(value, [&](part p) { parts_.push_back(p); });
     std::size_t i = 0;
-    bool fits = true, is_new = false;
+    bool fits = true;
     pipewright::detail::for_each_part_of(slot, [&](part p) {
       fits = fits && i < parts_.size() && parts_[i].bytes == p.bytes && parts_[i].on_device == p.on_device;
-      is_new = is_new || i >= places_.size() || (p.on_device && places_[i] != p.data);
       ++i;
     });
     if (!fits || i != parts_.size()) throw error(pipewright::detail::parts_elsewhere());
-    if (!is_new || by == context::here().stream()) return;
+    auto const allocates_on = context::here().stream();
+    if (by == allocates_on || places_of(slot) == before) return;
     event grown;
     {
       at_once const allocated;
-      grown.record(context::here().stream());
+      grown.record(allocates_on);
     }
     grown.hold(by);
   }
@@ -110,7 +110,6 @@ class mover {
   std::vector<std::unique_ptr<context>> contexts_;
   std::vector<std::int64_t> shape_;
   std::vector<part> parts_;
-  std::vector<void*> places_;
 };
 
 }  // namespace detail

@@ -42,15 +42,6 @@ inline bool is_on_device(void const* at) {
   return found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
 }
 
-/// Where a value's parts on the device lie, in one number.
-inline std::uintptr_t places_of(message value) {
-  std::uintptr_t all = 0;
-  for_each_part_of(value, [&](part p) {
-    if (p.on_device) all = all * 31 + reinterpret_cast<std::uintptr_t>(p.data);
-  });
-  return all;
-}
-
 /// Describes a value. Where it has the shape of `like`, its parts lie where those do, and nobody need ask.
 inline void describe(message value, manifest& into, manifest const* like) {
   into.type = value.type->name;

@@ -118,9 +118,9 @@ template<transport Control> class transfers {
     auto const& told = is_told(number) ? t.told : *c.first_told;
     if (told.type != t.value.type->name)
       guard_.fail(pipewright::detail::unlike_types(c.key, number, told.type, t.value.type->name));
-    auto const before = places_of(t.value);
+    auto const before = cuda::detail::places_of(t.value);
     apply(told, t.value);
-    if (places_of(t.value) != before)
+    if (cuda::detail::places_of(t.value) != before)
       t.last_use.record(where_.stream());  // memory that grew is there from here on only
     t.uses_device = told.uses_device();
     t.on_device = told.on_device;
