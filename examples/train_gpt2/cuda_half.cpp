@@ -100,12 +100,14 @@ class on_devices final : public processes {
       std::iota(all.begin(), all.end(), 0);
       pw::cuda::share_pools(all);
     }
-    bool const has_graphs = r.graphs.value_or(true) && (r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1);
+    bool const has_one_shape = !r.has_documents() || r.pad_to > 0,
+               is_one_device = r.device != "cuda" || r.ranks == 1 || devices_in_sight() == 1,
+               has_graphs = has_one_shape &&
+                            (is_one_process ? r.graphs.value_or(true) && is_one_device : r.graphs.value_or(false));
     pw::cuda::shared_steps all(r.ranks, r.deadline);
     return hosts_.run(r, plan, [&](endpoint& beneath) {
       auto const place = std::ranges::find(here, beneath.rank()) - here.begin();
       pw::cuda::context where(device_of(r.device, static_cast<int>(place)), beneath.rank());
-      bool const has_one_shape = !r.has_documents() || r.pad_to > 0;
       if (!r.deterministic && has_one_shape) {
         where.kept<pw::cuda::products>().choose(pw::cuda::choice::by_timing);
         where.kept<pw::gpt2::cuda::attentions>().choose(pw::cuda::choice::by_timing);
@@ -119,7 +121,7 @@ class on_devices final : public processes {
       how.deadline = r.deadline;
       if (has_one_shape) how.shapes = pw::nccl::fixed;
       pw::nccl::endpoint<endpoint> over(beneath, where, how);
-      return run_over(part_of, over, beneath, where, r.graphs.value_or(false) && has_one_shape, nullptr);
+      return run_over(part_of, over, beneath, where, has_graphs, nullptr);
 #else
       throw pw::error("this train_gpt2 was built without NCCL; install it, configure and build again");
 #endif

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -170,6 +171,66 @@ TEST_CASE("a rank that waits where no transport tells of it is not waited for, a
   });
   CHECK(all.graphs().graphs() <= 1);  // of what was written after that
 }
+
+#ifndef PIPEWRIGHT_ON_DEVICE
+/// Notes whether the device had done with it whenever it was given another shape, which may free its memory.
+struct watched {
+  pw::cuda::buffer<int> values;
+  std::atomic<bool> const* is_done = nullptr;
+  bool was_done = true;
+
+  void for_each_part(auto&& visit) { visit(values); }
+  std::vector<std::int64_t> shape() const { return values.shape(); }
+  void reshape(std::span<std::int64_t const> numbers) {
+    if (numbers[0] != shape()[0]) was_done = was_done && (is_done == nullptr || *is_done);
+    values.reshape(numbers);
+  }
+};
+
+TEST_CASE("a slot may grow in a step that is written down, once the device has done with it") {
+  pw::cuda::shared_steps all(2);
+  std::atomic<bool> is_done = false, is_posted = false;
+  pw::cuda::loopback::run(2, [&](auto& here) {
+    auto& where = context::here();
+    step_graph graph(where, all);
+    int const channel = here.open({0, 1, pw::traffic::activation});
+    watched value;
+    if (here.rank() == 1) value.is_done = &is_done;
+    for (int step = 0; step < 5; ++step) {
+      std::vector<int> const given(step < 4 ? 4 : 4000, step + 1);
+      if (here.rank() == 0) {
+        value.values.resize(given.size());
+        pw::cuda::upload<int>(given, value.values.data());
+      }
+      here.agree("a step begins");
+      is_done = is_posted = false;
+      here.agree("now");
+      graph([&] {
+        if (here.rank() == 0) {
+          while (!is_posted) std::this_thread::yield();
+          return here.wait(here.send(channel, pw::message_of(value)));
+        }
+        pw::cuda::queue(
+            "use", where.stream(),
+            +[](cudaStream_t on, std::atomic<bool>* to) {
+              cuda_on_host::enqueue(on, [to] { *to = true; });
+              return cudaSuccess;
+            },
+            &is_done);
+        auto const posted = here.post(channel, pw::message_of(value));
+        is_posted = true;
+        here.wait(posted);
+      });
+      if (here.rank() == 0 || step < 2) continue;  // the first ones are swapped
+      std::vector<int> found(given.size());
+      REQUIRE(value.values.size() == given.size());
+      pw::cuda::download<int>(value.values.data(), found);
+      CHECK(found == given);
+    }
+    CHECK(value.was_done);
+  });
+}
+#endif
 
 TEST_CASE("a rank that throws in a step of all is heard by the others, and one that begins none is named") {
   std::string said;

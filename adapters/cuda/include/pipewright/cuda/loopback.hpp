@@ -48,7 +48,10 @@ inline void exchange(hand_over& received, hand_over& sent) {
     sent.value.type->exchange(received.value.object, sent.value.object);
     std::swap(received.last_use, sent.last_use);
   } else {
-    context::here().kept<cuda::detail::mover>()(
+    auto& move = context::here().kept<cuda::detail::mover>();
+    if (received.copies != nullptr && !move.has_shape_of(sent.value, received.value))
+      context::here().wait(received.last_use);  // what is freed then is so at once
+    move(
         sent.value, sent.device, received.value, received.device, received.copies,
         [&](cudaStream_t by) {
           sent.last_use.hold(by);

@@ -2,6 +2,7 @@
 #pragma once
 // Several devices of one process.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -48,6 +49,14 @@ class mover {
  public:
   explicit mover(context& home) : home_{home} {}
 
+  /// Whether a slot has a value's shape, so that nothing of it is freed or allocated.
+  bool has_shape_of(message value, message slot) {
+    shape_.clear();
+    value.type->append_shape(value.object, shape_);
+    auto const numbers = static_cast<std::ptrdiff_t>(shape_.size());
+    slot.type->append_shape(slot.object, shape_);
+    return std::equal(shape_.begin(), shape_.begin() + numbers, shape_.begin() + numbers, shape_.end());
+  }
   /// Gives a slot on a device the value in one on that or another, shape and all; on the host the value is there when this returns.
   /// What is done on the device comes after before(stream) and before after(stream), in the order of a stream of the slot's device,
   /// within a device of `on`: never of the rank's own, which would wait for what is still to come. Throws error where the slot cannot
