@@ -3,6 +3,7 @@
 // Enough of CUDA to run kernels without a device: g++ compiles them as plain functions with this folder before the toolkit's. The
 // threads of a block are fibers, which run from one barrier to the next in an order that a test chooses: what a kernel gives must
 // not depend on it, so that a barrier that is missing shows. Blocks run one after another.
+#include <cfenv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -49,6 +50,12 @@ alignas(128) inline std::byte shared[232'448];  // what a block may have on sm_9
 
 enum class barrier { none, of_warp, of_block };
 
+/// Raises all floating-point exceptions, which nobody asks for: to switch between fibers of different flags takes ten times as long.
+inline void raise_all_flags() {
+  constexpr std::fexcept_t all = FE_ALL_EXCEPT;
+  std::fesetexceptflag(&all, FE_ALL_EXCEPT);
+}
+
 /// A block's threads, each with a stack of its own, which it keeps from kernel to kernel.
 class block {
   struct fiber {
@@ -65,6 +72,7 @@ class block {
       made.own = boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(stack_bytes),
                                        [this, &made](boost::context::fiber&& from) {
                                          made.scheduler = std::move(from);
+                                         raise_all_flags();
                                          for (;;) {
                                            (*kernel_)();
                                            made.has_ended = true;
@@ -73,6 +81,7 @@ class block {
                                          return std::move(made.scheduler);
                                        });
     }
+    raise_all_flags();
     kernel_ = &kernel;
     threads_ = threads;
     for (unsigned i = 0; i < threads; ++i) {
