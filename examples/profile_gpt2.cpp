@@ -126,6 +126,7 @@ int run(int argc, char** argv) {
                              static_cast<std::size_t>(sizes.width),
                          deadline);
   if (between.rank > 0) return 0;
+  if (backend == "host") trainer::advise_on_blas("profile_gpt2");
   if (isatty(STDERR_FILENO) == 1)
     how.progress = [](int done, int all) {
       fmt::print(stderr, "\r{}", done < all ? fmt::format("{} of {} micro-batches", done, all) : std::string("\x1b[K"));

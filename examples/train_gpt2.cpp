@@ -226,6 +226,7 @@ void train(trainer::request const& r, std::optional<pw::gpt2::saved_training> sa
   static auto const on = trainer::processes_of(r);  // ended after main() has said what went wrong
   bool const talks = !r.quiet && r.json != "-";
   bool const speaks = on->rank() == 0;  // of several processes one
+  if (talks && speaks && r.backend == "host" && !r.dry_run) trainer::advise_on_blas("train_gpt2");
   auto const from = origin_of(r, std::move(saved));
   std::string_view const fresh_line = isatty(STDOUT_FILENO) == 1 ? "\r\033[K" : "";
   if (r.dry_run) {
@@ -328,6 +329,7 @@ int run(int argc, char** argv) {
     settle_model(d.base, *demo, demo_model, demo_dropout, {});
     auto const cores = std::max(1u, std::thread::hardware_concurrency());
     if (d.base.pace == 0) d.base.pace = d.base.ranks > static_cast<int>(cores) ? 1.5 * d.base.ranks / cores : 1;
+    trainer::advise_on_blas("train_gpt2");
     trainer::run_demo(d);
     return 0;
   }

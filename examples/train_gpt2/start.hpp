@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <pipewright/error.hpp>
+#include <pipewright/gpt2/host/gemm.hpp>
 #include <pipewright/launch/launch.hpp>
 
 #include "libtorch_half.hpp"
@@ -56,6 +57,13 @@ inline std::string link_of(request const& r) {
 }
 
 }  // namespace detail
+
+/// Says how the host would compute faster, where OpenBLAS is not at its best.
+inline void advise_on_blas(std::string_view program) {
+  if (auto const setting = pw::gpt2::host::faster_blas(); !setting.empty())
+    fmt::print(stderr, "{}: OpenBLAS does not know this processor and computes half as fast as it could; set {}\n", program,
+               setting);
+}
 
 /// Joins them; throws where that cannot be. Whoever says what went wrong does so before their end.
 inline std::unique_ptr<processes const> processes_of(request const& r) {

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include <cuda/buffers.hpp>
+#include <cuda/trainings.hpp>
 #include <doctest/doctest.h>
-#include <gpt2/small_training.hpp>
 
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/step_graph.hpp>

@@ -16,8 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <cuda/trainings.hpp>
 #include <doctest/doctest.h>
-#include <gpt2/small_training.hpp>
 
 #include <pipewright/cuda/context.hpp>
 #include <pipewright/cuda/loopback.hpp>

@@ -12,8 +12,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <cuda/trainings.hpp>
 #include <doctest/doctest.h>
-#include <gpt2/small_training.hpp>
 
 #include <pipewright/cuda/loopback.hpp>
 #include <pipewright/cuda/recorder.hpp>
@@ -138,31 +138,33 @@ TEST_CASE("asynchronous schedules over streams of one device train as on the hos
 }
 
 TEST_CASE("a step in the steady state allocates nothing on the device, and its host waits for the loss alone") {
-  setting const s{.dropout = 0.2f};
   for (auto const* schedule : {"flush", "1f1b"}) {
     CAPTURE(schedule);
-    auto const plan = plan_of(s, schedule, {.ranks = 1, .micro_batches = 4});
-    pw::cuda::loopback::run(plan, [&](auto& here) {
-      auto training = pw::pipeline(plan, cut(cuda::model<cuda::bf16>(s.model()), 1), here, by_adam, s.options());
-      for (int step = 0; step < 3; ++step) training.step(tokens_of_step{step});
+    setting const s{.dropout = 0.2f, .steps = 4};
+    int steps = 0;
+    auto const watched = [&](auto const& step) {
+      if (++steps < s.steps) return step();
 #ifdef PIPEWRIGHT_ON_DEVICE
       cudaMemPool_t pool{};
       pw::cuda::check(cudaDeviceGetDefaultMemPool(&pool, 0), "cudaDeviceGetDefaultMemPool");
       std::uint64_t used = 0, most = 0;
       pw::cuda::check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &most), "cudaMemPoolSetAttribute");
       pw::cuda::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "cudaMemPoolGetAttribute");
-      training.step(tokens_of_step{3});
+      step();
       pw::cuda::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &most), "cudaMemPoolGetAttribute");
       CHECK(most <= used);
 #else
       auto const allocations = cuda_on_host::allocations, waits = cuda_on_host::waits;
-      training.step(tokens_of_step{3});
+      step();
       CHECK(cuda_on_host::allocations == allocations);
       // A loss for each micro-batch; and tokens and targets whose memory the last micro-batch still used.
       CHECK(cuda_on_host::waits - waits <= 4 + 2 * 4);
 #endif
-      training.drain();
-    });
+    };
+    auto const plan = plan_of(s, schedule, alone);
+    by_pipeline(s, plan, cut(cuda::model<cuda::bf16>(s.model()), 1), by_adam,
+                [](auto const& of, auto const& f) { pw::cuda::loopback::run(of, f); }, [&](auto&) { return watched; });
+    CHECK(steps == s.steps);
   }
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A GPT-2 of six blocks that trains for a few steps: what tests of pipelines compare.
+#include <functional>
 #include <map>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +17,7 @@
 #include <pipewright/pipeline/pipeline.hpp>
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/stage/balance.hpp>
+#include <pipewright/transport/any_transport.hpp>
 
 namespace small_training {
 
@@ -76,6 +79,32 @@ auto cut(auto const& model, int stages) {
   return pw::balance(model, std::move(sizes));
 }
 
+/// How a rank runs each of its steps.
+using way_to_step = std::function<void(std::function<void()> const& step)>;
+
+/// A rank's part of a training; what it sees of it goes to `o`. A function of its own, so that a test may have it compiled elsewhere.
+template<class Stages, class Optimizer>
+void train_rank(setting const& s, pw::plan_view plan, Stages const& stages, Optimizer const& optimizer,
+                pw::any_transport& here, way_to_step const& way, outcome& o, std::mutex& mutex) {
+  auto training = pw::pipeline(plan, stages, here, optimizer, s.options());
+  for (int step = 0; step < s.steps; ++step) {
+    pw::step_result result;
+    way([&] { result = training.step(tokens_of_step{step}); });
+    if (!result.has_loss) continue;
+    o.losses.push_back(result.loss);
+    if (!plan.is_stream()) o.norms.push_back(result.gradient_norm);
+  }
+  training.drain();
+  auto const judged = training.evaluate(tokens_of_step{100});
+  decltype(o.weights) mine;  // asked for before the lock: who waits for one moves nothing for others
+  training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
+    mine[std::string(name)].assign(values.begin(), values.end());
+  });
+  auto const lock = std::lock_guard(mutex);
+  if (judged.has_loss) o.held_out = judged.loss;
+  for (auto& [name, values] : mine) o.weights[name] = std::move(values);
+}
+
 /// A rank's way to run its steps: as they are.
 inline constexpr auto as_it_is = [](auto&) { return [](auto const& step) { step(); }; };
 
@@ -86,23 +115,8 @@ auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages, auto 
   std::mutex mutex;
   run(plan, [&](auto& here) {
     auto way = by(here);
-    auto training = pw::pipeline(plan, stages, here, optimizer, s.options());
-    for (int step = 0; step < s.steps; ++step) {
-      pw::step_result result;
-      way([&] { result = training.step(tokens_of_step{step}); });
-      if (!result.has_loss) continue;
-      o.losses.push_back(result.loss);
-      if (!plan.is_stream()) o.norms.push_back(result.gradient_norm);
-    }
-    training.drain();
-    auto const judged = training.evaluate(tokens_of_step{100});
-    decltype(o.weights) mine;  // asked for before the lock: who waits for one moves nothing for others
-    training.for_each_parameter([&](int, std::string_view name, std::span<float> values, pw::parameter_options) {
-      mine[std::string(name)].assign(values.begin(), values.end());
-    });
-    auto const lock = std::lock_guard(mutex);
-    if (judged.has_loss) o.held_out = judged.loss;
-    for (auto& [name, values] : mine) o.weights[name] = std::move(values);
+    pw::any_transport_of over(here);
+    train_rank(s, plan, stages, optimizer, over, [&](auto const& step) { way(step); }, o, mutex);
   });
   return o;
 }

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string_view>
 
+#include <cuda/trainings.hpp>
 #include <doctest/doctest.h>
-#include <gpt2/small_training.hpp>
 #include <nccl/ranks.hpp>
 
 #include <pipewright/cuda/loopback.hpp>

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <functional>
+#include <string>
 #include <utility>
 
 #include <doctest/doctest.h>
 #include <laws/transport.hpp>
 
+#include <pipewright/transport/any_transport.hpp>
 #include <pipewright/transport/in_process.hpp>
 
 namespace pw = pipewright;
@@ -34,11 +37,42 @@ struct buffered_linked_threads : threads {
     threads::run(ranks, f, deadline, {.mode = pw::in_process::buffered, .link_between = link_between});
   }
 };
+struct any_threads : threads {
+  void run(int ranks, auto f, double deadline) const {
+    threads::run(
+        ranks,
+        [&](pw::in_process::endpoint& here) {
+          pw::any_transport_of over(here);
+          f(static_cast<pw::any_transport&>(over));
+        },
+        deadline);
+  }
+};
 
 TEST_CASE("strict threads keep the laws") { laws::transport<strict_threads>(); }
 TEST_CASE("buffered threads keep the laws") { laws::transport<buffered_threads>(); }
 TEST_CASE("threads with slow links keep the laws") { laws::transport<linked_threads>(); }
 TEST_CASE("buffered threads with uneven links keep the laws") { laws::transport<buffered_linked_threads>(); }
+TEST_CASE("threads whose type is forgotten keep the laws") { laws::transport<any_threads>(); }
+
+TEST_CASE("a transport whose type is forgotten hears where its rank is, and when that computes") {
+  struct hearing : pw::in_process::endpoint {
+    std::string heard;
+    explicit hearing(pw::in_process::endpoint& here) : endpoint(here) {}
+    void locate(std::function<std::string()> where) { heard += where(); }
+    void computing(bool begins) noexcept { heard += begins ? " begins" : " ends"; }
+  };
+  pw::in_process::run(1, [](pw::in_process::endpoint& here) {
+    hearing hears(here);
+    pw::any_transport_of over(hears);
+    pw::any_transport& forgotten = over;
+    forgotten.locate([] { return std::string("at F0"); });
+    forgotten.computing(true);
+    forgotten.computing(false);
+    CHECK(hears.heard == "at F0 begins ends");
+    pw::any_transport_of(here).computing(true);  // has no use for it
+  });
+}
 
 // The laws can be broken: each of these transports is wrong in one way.
 

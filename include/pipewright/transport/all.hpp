@@ -2,6 +2,7 @@
 #pragma once
 // Transports: the concept, what travels, the ranks of one process.
 
+#include <pipewright/transport/any_transport.hpp>
 #include <pipewright/transport/explain.hpp>
 #include <pipewright/transport/in_process.hpp>
 #include <pipewright/transport/message.hpp>

@@ -48,13 +48,14 @@ template<class C> struct epilogue {
   static epilogue column_sums(C* sums) { return {CUBLASLT_EPILOGUE_BGRADA, sums, nullptr}; }
 };
 
-namespace detail {
-
+/// Throws error with the call and its place where cuBLASLt refuses.
 inline void check(cublasStatus_t status, std::string_view call,
                   std::source_location at = std::source_location::current()) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw error("pipewright: " + place_of(call, at) + " failed: " + cublasLtGetStatusString(status));
+    throw error("pipewright: " + detail::place_of(call, at) + " failed: " + cublasLtGetStatusString(status));
 }
+
+namespace detail {
 
 template<class T> inline constexpr cudaDataType_t type_of = CUDA_R_32F;
 template<> inline constexpr cudaDataType_t type_of<__nv_bfloat16> = CUDA_R_16BF;
@@ -96,7 +97,7 @@ enum class choice {
 /// own adds up, never by turns or atomics.
 class products {
  public:
-  explicit products(context& where) : where_{where} { detail::check(cublasLtCreate(&handle_), "cublasLtCreate"); }
+  explicit products(context& where) : where_{where} { check(cublasLtCreate(&handle_), "cublasLtCreate"); }
   products(products const&) = delete;
   products& operator=(products const&) = delete;
   ~products() {
@@ -166,7 +167,7 @@ class products {
     return bits % 256 == 0 ? 256 : bits % 16 == 0 ? 16 : Least;
   }
   template<class Value> static void set(detail::operation& of, cublasLtMatmulDescAttributes_t what, Value value) {
-    detail::check(cublasLtMatmulDescSetAttribute(of.get(), what, &value, sizeof value),
+    check(cublasLtMatmulDescSetAttribute(of.get(), what, &value, sizeof value),
                   "cublasLtMatmulDescSetAttribute");
   }
 
@@ -213,7 +214,7 @@ class products {
     auto const wants = detail::made_by<cublasLtMatmulPreference_t>(
         "cublasLtMatmulPreferenceCreate", [](auto* to) { return cublasLtMatmulPreferenceCreate(to); });
     auto const want = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
-      detail::check(cublasLtMatmulPreferenceSetAttribute(wants.get(), what, &value, sizeof value),
+      check(cublasLtMatmulPreferenceSetAttribute(wants.get(), what, &value, sizeof value),
                     "cublasLtMatmulPreferenceSetAttribute");
     };
     want(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
@@ -228,7 +229,7 @@ class products {
                                        wants.get(), static_cast<int>(std::size(found)), found, &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
     if (status == CUBLAS_STATUS_INVALID_VALUE && which.also != CUBLASLT_EPILOGUE_DEFAULT) return {};  // older versions'
-    detail::check(status, "cublasLtMatmulAlgoGetHeuristic");
+    check(status, "cublasLtMatmulAlgoGetHeuristic");
     std::vector<way> ways;
     for (auto const& each : std::span(found, static_cast<std::size_t>(count)))
       if (each.state == CUBLAS_STATUS_SUCCESS) ways.push_back({each.algo});
@@ -246,7 +247,7 @@ class products {
                               float beta, void const* c, void* d, void const* row, void const* matrix) {
     point(of->what, row, matrix);
     float const alpha = 1;
-    detail::check(cublasLtMatmul(self->handle_, of->what.get(), &alpha, b, of->a.get(), a, of->b.get(), &beta, c,
+    check(cublasLtMatmul(self->handle_, of->what.get(), &alpha, b, of->a.get(), a, of->b.get(), &beta, c,
                                  of->c.get(), d, of->c.get(), &by.of, self->workspace_.data(), workspace_bytes, on),
                   "cublasLtMatmul");
     return cudaSuccess;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <string_view>
+
 #include <cblas.h>
 
 extern "C" __attribute__((weak)) void openblas_set_num_threads(int);
+extern "C" __attribute__((weak)) char* openblas_get_corename();
 
 namespace pipewright::inline v0::gpt2::host {
 
@@ -13,6 +16,18 @@ inline void use_one_blas_thread() {
     if (openblas_set_num_threads != nullptr) openblas_set_num_threads(1);
     return true;
   }();
+}
+
+/// What to set in the environment, NAME=VALUE, where OpenBLAS does not know this processor, newer than itself, and so takes kernels of
+/// 2004, half as fast in a training; empty where it knows it.
+inline auto faster_blas() -> std::string_view {
+  using namespace std::string_view_literals;
+#ifdef __x86_64__
+  if (openblas_get_corename == nullptr || openblas_get_corename() != "Prescott"sv) return {};
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return "OPENBLAS_CORETYPE=SkylakeX"sv;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "OPENBLAS_CORETYPE=Haswell"sv;
+#endif
+  return {};
 }
 
 /// A row-major matrix in memory: its first element and the distance between rows, as stored or read transposed.
