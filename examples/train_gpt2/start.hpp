@@ -61,8 +61,8 @@ inline std::string link_of(request const& r) {
 /// Says how the host would compute faster, where OpenBLAS is not at its best.
 inline void advise_on_blas(std::string_view program) {
   if (auto const setting = pw::gpt2::host::faster_blas(); !setting.empty())
-    fmt::print(stderr, "{}: OpenBLAS does not know this processor and computes half as fast as it could; set {}\n", program,
-               setting);
+    fmt::print(stderr, "{}: OpenBLAS does not know this processor and computes half as fast as it could; set {}\n",
+               program, setting);
 }
 
 /// Joins them; throws where that cannot be. Whoever says what went wrong does so before their end.

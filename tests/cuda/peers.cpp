@@ -247,8 +247,9 @@ TEST_CASE("a step over two devices allocates nothing in the steady state, and no
       here.agree("counted");
     };
   };
-  by_pipeline(s, plan, cut(gpt2::cuda::model<gpt2::cuda::bf16>(s.model()), 2), pw::adamw(1e-2, 0.1),
-              [](auto const& ranks, auto f) { cuda::loopback::run(ranks, f, two_devices()); }, watched);
+  by_pipeline(
+      s, plan, cut(gpt2::cuda::model<gpt2::cuda::bf16>(s.model()), 2), pw::adamw(1e-2, 0.1),
+      [](auto const& ranks, auto f) { cuda::loopback::run(ranks, f, two_devices()); }, watched);
   CHECK(waits > 0);
   CHECK(waits <= 2 * (4 + 2 * 4));  // as on one device: losses, and tokens whose memory was still in use
 }

@@ -263,6 +263,7 @@ TEST_CASE("a rank that throws in a step of all is heard by the others, and one t
   CHECK(said.find("rank 1 waited for rank 0 to begin its step") != std::string::npos);
 }
 
+#ifndef PIPEWRIGHT_ON_DEVICE
 TEST_CASE("what CUDA refuses one rank of a device, in a step of all or before one, ends them all") {
   auto const said_after = [](auto const& fail) {
     pw::cuda::shared_steps all(2);
@@ -300,6 +301,7 @@ TEST_CASE("what CUDA refuses one rank of a device, in a step of all or before on
           if (step == 2) cuda_on_host::fail("cudaStreamCreateWithFlags", 0, cudaErrorMemoryAllocation);
         }).find("cudaStreamCreate") != std::string::npos);
 }
+#endif
 
 TEST_CASE("a list comes after what was queued before on its streams, and before what is queued there after it") {
   context where;

@@ -162,8 +162,9 @@ TEST_CASE("a step in the steady state allocates nothing on the device, and its h
 #endif
     };
     auto const plan = plan_of(s, schedule, alone);
-    by_pipeline(s, plan, cut(cuda::model<cuda::bf16>(s.model()), 1), by_adam,
-                [](auto const& of, auto const& f) { pw::cuda::loopback::run(of, f); }, [&](auto&) { return watched; });
+    by_pipeline(
+        s, plan, cut(cuda::model<cuda::bf16>(s.model()), 1), by_adam,
+        [](auto const& of, auto const& f) { pw::cuda::loopback::run(of, f); }, [&](auto&) { return watched; });
     CHECK(steps == s.steps);
   }
 }

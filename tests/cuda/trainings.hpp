@@ -14,10 +14,10 @@ namespace small_training {
 using layers_on_host = decltype(cut(gpt2::model(gpt2::configuration{}), 1));
 template<class T> using layers_on_device = decltype(cut(gpt2::cuda::model<T>(gpt2::configuration{}), 1));
 
-#define PIPEWRIGHT_TRAINING(keyword, ...)                                                                          \
-  keyword template void train_rank(setting const&, pw::plan_view, __VA_ARGS__ const&, pw::adam const&,             \
-                                   pw::any_transport&, way_to_step const&, outcome&, std::mutex&);                 \
-  keyword template void train_rank(setting const&, pw::plan_view, __VA_ARGS__ const&, pw::sgd const&,              \
+#define PIPEWRIGHT_TRAINING(keyword, ...)                                                              \
+  keyword template void train_rank(setting const&, pw::plan_view, __VA_ARGS__ const&, pw::adam const&, \
+                                   pw::any_transport&, way_to_step const&, outcome&, std::mutex&);     \
+  keyword template void train_rank(setting const&, pw::plan_view, __VA_ARGS__ const&, pw::sgd const&,  \
                                    pw::any_transport&, way_to_step const&, outcome&, std::mutex&)
 PIPEWRIGHT_TRAINING(extern, layers_on_host);
 PIPEWRIGHT_TRAINING(extern, layers_on_device<float>);

@@ -167,8 +167,7 @@ class products {
     return bits % 256 == 0 ? 256 : bits % 16 == 0 ? 16 : Least;
   }
   template<class Value> static void set(detail::operation& of, cublasLtMatmulDescAttributes_t what, Value value) {
-    check(cublasLtMatmulDescSetAttribute(of.get(), what, &value, sizeof value),
-                  "cublasLtMatmulDescSetAttribute");
+    check(cublasLtMatmulDescSetAttribute(of.get(), what, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
   }
 
   template<class T, class C> plan make(key const& of, T const* a, T const* b, float beta, C* c,
@@ -215,7 +214,7 @@ class products {
         "cublasLtMatmulPreferenceCreate", [](auto* to) { return cublasLtMatmulPreferenceCreate(to); });
     auto const want = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
       check(cublasLtMatmulPreferenceSetAttribute(wants.get(), what, &value, sizeof value),
-                    "cublasLtMatmulPreferenceSetAttribute");
+            "cublasLtMatmulPreferenceSetAttribute");
     };
     want(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
     want(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
@@ -247,9 +246,9 @@ class products {
                               float beta, void const* c, void* d, void const* row, void const* matrix) {
     point(of->what, row, matrix);
     float const alpha = 1;
-    check(cublasLtMatmul(self->handle_, of->what.get(), &alpha, b, of->a.get(), a, of->b.get(), &beta, c,
-                                 of->c.get(), d, of->c.get(), &by.of, self->workspace_.data(), workspace_bytes, on),
-                  "cublasLtMatmul");
+    check(cublasLtMatmul(self->handle_, of->what.get(), &alpha, b, of->a.get(), a, of->b.get(), &beta, c, of->c.get(),
+                         d, of->c.get(), &by.of, self->workspace_.data(), workspace_bytes, on),
+          "cublasLtMatmul");
     return cudaSuccess;
   }
   static void point(detail::operation& of, void const* row, void const* matrix) {
