@@ -73,6 +73,7 @@ setup() {
 }
 
 # faster_blas: where OpenBLAS does not know the processor, newer than itself, it takes kernels of 2004; then it is told which fit.
+# (The programs say the same of themselves: gpt2/host/gemm.hpp.)
 faster_blas() {
   if [ -n "${OPENBLAS_CORETYPE-}" ] ||
     [ "$(OPENBLAS_VERBOSE=2 LD_PRELOAD=libopenblas.so.0 /bin/true 2>&1)" != "Core: Prescott" ]; then return 0; fi

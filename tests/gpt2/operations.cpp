@@ -31,6 +31,17 @@ auto dropping(float probability) -> gpt2::dropout {
 
 }  // namespace
 
+TEST_CASE(
+    "for a processor that OpenBLAS does not know there is advice, where it has better kernels, and for no other") {
+  CHECK(gpt2::host::faster_blas("Haswell") == "");
+  CHECK(gpt2::host::faster_blas("SkylakeX") == "");
+  CHECK(gpt2::host::faster_blas("") == "");  // of another kind
+#ifdef __x86_64__
+  auto const advice = gpt2::host::faster_blas("Prescott");
+  CHECK(advice.starts_with("OPENBLAS_CORETYPE=") == (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")));
+#endif
+}
+
 TEST_CASE("exp is within 2 units in the last place") {
   for (auto x = -87.; x <= 88.; x += 0.00137) {
     auto const exact = std::exp(static_cast<double>(static_cast<float>(x)));

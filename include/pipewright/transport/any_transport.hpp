@@ -65,6 +65,5 @@ template<transport T, class Base = any_transport> class any_transport_of : publi
  private:
   T& here_;
 };
-template<class T> any_transport_of(T&) -> any_transport_of<T>;
 
 }  // namespace pipewright::inline v0

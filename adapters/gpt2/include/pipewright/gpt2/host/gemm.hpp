@@ -18,14 +18,16 @@ inline void use_one_blas_thread() {
   }();
 }
 
+/// As which processor OpenBLAS knows this one; empty where the CBLAS is another.
+inline auto blas_core() -> std::string_view { return openblas_get_corename == nullptr ? "" : openblas_get_corename(); }
+
 /// What to set in the environment, NAME=VALUE, where OpenBLAS does not know this processor, newer than itself, and so takes kernels of
-/// 2004, half as fast in a training; empty where it knows it.
-inline auto faster_blas() -> std::string_view {
-  using namespace std::string_view_literals;
+/// 2004, half as fast in a training; empty where it knows it. cmake/setup.sh has the same rule for this repository's own commands.
+inline auto faster_blas(std::string_view core = blas_core()) -> std::string_view {
 #ifdef __x86_64__
-  if (openblas_get_corename == nullptr || openblas_get_corename() != "Prescott"sv) return {};
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return "OPENBLAS_CORETYPE=SkylakeX"sv;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "OPENBLAS_CORETYPE=Haswell"sv;
+  if (core != "Prescott") return {};
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return "OPENBLAS_CORETYPE=SkylakeX";
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "OPENBLAS_CORETYPE=Haswell";
 #endif
   return {};
 }
