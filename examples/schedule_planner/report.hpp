@@ -235,7 +235,7 @@ inline std::string code_of(pw::plan_candidate const& c) {
       c.facts.group > 0 ? fmt::format(", .group = {}", c.facts.group) : "",
       again ? fmt::format(", pw::needs{{.recompute = pw::recompute_mode::{}}}", name_of(c.recompute)) : "",
       std::accumulate(c.sizes.begin(), c.sizes.end(), 0),
-      again ? fmt::format("pw::recompute_each<pw::recompute_mode::{}>({})", name_of(c.recompute), cut) : cut);
+      again ? fmt::format("pw::recompute_each({}, pw::recompute_mode::{})", cut, name_of(c.recompute)) : cut);
 }
 
 inline json json_of(pw::plan_candidate const& c, answer const& a) {

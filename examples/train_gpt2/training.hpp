@@ -379,19 +379,10 @@ template<class Set> class training {
 inline outcome train_layers(auto model, processes const& on, request const& r, prospect const& p, data_set const& data,
                             progress_line report, origin const& from) {
   check_memory(p, on.ranks_here(r.ranks));
-  auto const run = [&](auto set) {
-    detail::training<decltype(set)> training(r, p, data, std::move(set), std::move(report), from);
-    auto shares = on.run(r, p.plan.view(), [&](endpoint& here) { return training.run_rank(here); });
-    return shares.empty() ? outcome{} : joined(p.plan.view(), std::move(shares));
-  };
-  auto stages = pw::balance(std::move(model), p.sizes);
-  switch (r.recompute) {
-    case pw::recompute_mode::never: return run(std::move(stages));
-    case pw::recompute_mode::except_last:
-      return run(pw::recompute_each<pw::recompute_mode::except_last>(std::move(stages)));
-    case pw::recompute_mode::always: break;
-  }
-  return run(pw::recompute_each<pw::recompute_mode::always>(std::move(stages)));
+  detail::training training(r, p, data, pw::recompute_each(pw::balance(std::move(model), p.sizes), r.recompute),
+                            std::move(report), from);
+  auto shares = on.run(r, p.plan.view(), [&](endpoint& here) { return training.run_rank(here); });
+  return shares.empty() ? outcome{} : joined(p.plan.view(), std::move(shares));
 }
 
 inline gpt2::token_loss loss_of(request const& r) {

@@ -15,7 +15,7 @@
 // expect(nvcc) loss_in_the_middle: pipewright: a loss stage gives no output and can only stand last
 // expect(nvcc) loss_in_the_middle: with Position=1, IsLast=false
 // expect not_a_stage: pipewright: a stage names its types weights, gradients and saved
-// expect recompute_of_a_layer: pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and write recompute<chain<...>>, or recompute_each<mode>(stages)
+// expect recompute_of_a_layer: pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and write recompute<chain<...>>, or recompute_each(stages, mode)
 // expect hidden_state: pipewright: recomputation runs forward twice for a micro-batch, and this stage says recomputable = false (hidden state); leave it out of recompute, or make forward a function of its arguments and remove that line
 // expect repeated_does_not_fit: OUTPUT_IS_NOT_THE_NEXT_INPUT<0, double, 0, float>
 // expect(nvcc) repeated_does_not_fit: pipewright: neighbours do not fit; the arguments of OUTPUT_IS_NOT_THE_NEXT_INPUT are the position and output of the one

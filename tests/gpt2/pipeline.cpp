@@ -57,13 +57,7 @@ auto by_pipeline(setting const& s, pw::plan_view plan, auto const& stages) -> ou
 auto by_schedule(setting const& s, char const* schedule, pw::shape shape, pw::recompute_mode mode) -> outcome {
   auto const stages = shape.ranks * std::max(shape.chunks, 1);
   auto const plan = pw::make_plan(schedule, shape, s.needs(stages, mode));
-  switch (mode) {
-    case pw::recompute_mode::never: return by_pipeline(s, plan, cut(s, stages));
-    case pw::recompute_mode::except_last:
-      return by_pipeline(s, plan, pw::recompute_each<pw::recompute_mode::except_last>(cut(s, stages)));
-    case pw::recompute_mode::always: break;
-  }
-  return by_pipeline(s, plan, pw::recompute_each<pw::recompute_mode::always>(cut(s, stages)));
+  return by_pipeline(s, plan, pw::recompute_each(cut(s, stages), mode));
 }
 
 auto settings() -> std::vector<setting> {

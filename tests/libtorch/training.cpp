@@ -62,9 +62,9 @@ struct batch {
 
 constexpr int layer_count = 8;
 
-template<pw::recompute_mode Mode = pw::recompute_mode::never> auto cut(int stages) {
+auto cut(int stages) {
   std::vector<int> sizes(static_cast<std::size_t>(stages), layer_count / stages);
-  auto set_of = pw::balance(
+  return pw::balance(
       pw::layers(
           [] {
             return lt::stage<stream>(set(std::make_shared<table>(), at::kFloat),
@@ -91,8 +91,6 @@ template<pw::recompute_mode Mode = pw::recompute_mode::never> auto cut(int stage
                 {.prefix = "top."});
           }),
       std::move(sizes));
-  if constexpr (Mode == pw::recompute_mode::never) return set_of;
-  else return pw::recompute_each<Mode>(std::move(set_of));
 }
 auto const batches = [](int number) { return batch{number}; };
 
@@ -109,7 +107,8 @@ constexpr trained schedules[]{{"sequential"},
                               {"1f1b-vsync", weight_rule::vertical_sync},
                               {"2bw", weight_rule::double_buffered}};
 
-template<pw::recompute_mode Mode> void check(int ranks, trained const& how, pw::pipeline_options const& options) {
+void check(int ranks, trained const& how, pw::pipeline_options const& options,
+           pw::recompute_mode mode = pw::recompute_mode::never) {
   CAPTURE(how.schedule);
   CAPTURE(ranks);
   auto const optimizer = pw::adamw(0.02, 0.1);
@@ -122,8 +121,9 @@ template<pw::recompute_mode Mode> void check(int ranks, trained const& how, pw::
   auto const expected = synchronous ? support::train_serially(how.rule, {.ranks = 1, .micro_batches = 4, .chunks = 1},
                                                               cut(1), batches, optimizer, run)
                                     : support::train_serially(how.rule, shape, cut(stages), batches, optimizer, run);
-  auto const plan = pw::make_plan(how.schedule, shape, m.wants(stages, Mode));
-  auto const found = support::train_in_pipeline<float>(plan, cut<Mode>(stages), batches, optimizer, run);
+  auto const plan = pw::make_plan(how.schedule, shape, m.wants(stages, mode));
+  auto const found =
+      support::train_in_pipeline<float>(plan, pw::recompute_each(cut(stages), mode), batches, optimizer, run);
   CHECK(expected.losses.size() == 4);
   CHECK(found.losses == expected.losses);
   CHECK(found.evaluations == expected.evaluations);
@@ -139,14 +139,14 @@ TEST_CASE("every schedule comes to the oracle's bits") {
     for (auto const& how : schedules) {
       pw::pipeline_options options{.seed = 7};
       if (how.rule == weight_rule::synchronous) options.scale = pw::loss_scale::per_token, options.clip = 0.5;
-      check<pw::recompute_mode::never>(ranks, how, options);
+      check(ranks, how, options);
     }
 }
 
 TEST_CASE("recomputed, to the same bits") {
-  check<pw::recompute_mode::always>(2, {"gpipe"}, {.seed = 7});
-  check<pw::recompute_mode::always>(4, {"1f1b", weight_rule::stashing}, {.seed = 7});
-  check<pw::recompute_mode::except_last>(2, {"flush"}, {.seed = 7});
+  check(2, {"gpipe"}, {.seed = 7}, pw::recompute_mode::always);
+  check(4, {"1f1b", weight_rule::stashing}, {.seed = 7}, pw::recompute_mode::always);
+  check(2, {"flush"}, {.seed = 7}, pw::recompute_mode::except_last);
 }
 
 TEST_CASE("with the halves of backward apart, to the same bits") {

@@ -70,9 +70,9 @@ static_assert(!pw::stage<int> && !pw::loss_stage<int> && !pw::stage<pw::nothing>
 using half = pw::chain<toys::dense, toys::drop>;
 static_assert(pw::split_backward_stage<half> && pw::split_backward_stage<pw::repeated_layers<half>>);
 static_assert(!pw::split_backward_stage<pw::chain<half, toys::cube>>);  // one layer's backward comes whole
-static_assert(pw::recompute_mode_of<half>() == pw::recompute_mode::never);
-static_assert(pw::recompute_mode_of<pw::recompute<half>>() == pw::recompute_mode::always);
-static_assert(pw::recompute_mode_of<pw::recompute<half, pw::recompute_mode::except_last>>() ==
+static_assert(pw::recompute_mode_of(half{}) == pw::recompute_mode::never);
+static_assert(pw::recompute_mode_of(pw::recompute<half>{}) == pw::recompute_mode::always);
+static_assert(pw::recompute_mode_of(pw::recompute<half, pw::recompute_mode::except_last>{}) ==
               pw::recompute_mode::except_last);
 static_assert(pw::stage<pw::recompute<half>> && pw::loss_stage<pw::recompute<toys::distance>>);
 static_assert(pw::stage<pw::placed<half>> && pw::loss_stage<pw::placed<toys::distance>>);
@@ -104,7 +104,7 @@ using listed = decltype(pw::stages(toys::dense{}, pw::repeated<3>([] { return to
 using cut = decltype(pw::balance<1, 2>(pw::layers(toys::dense{}, toys::cube{}, toys::distance{})));
 using start_up =
     decltype(pw::balance(pw::layers(toys::dense{}, toys::cube{}, toys::distance{}), std::vector<int>{1, 2}));
-using marked = decltype(pw::recompute_each<pw::recompute_mode::always>(std::declval<listed>()));
+using marked = decltype(pw::recompute_each(std::declval<listed>()));
 static_assert(pw::stage_set<listed> && pw::stage_set<cut> && pw::stage_set<start_up> && pw::stage_set<marked>);
 static_assert(!pw::stage_set<pw::not_a_stage_set> && !pw::stage_set<std::vector<toys::dense>>);
 static_assert(std::same_as<listed::input, toys::numbers> && pw::loss_stage<listed::last> && pw::loss_stage<cut::last> &&

@@ -42,8 +42,8 @@ inline std::vector<mixture> all_mixtures() {
 
 inline auto toy_batches = [](int number) { return toys::toy_batch{number}; };
 
-/// Runs the mixtures first, first + every, .. under each synchronous schedule on 1..4 ranks. `stages_of(S)` cuts the model.
-template<class T> void check_synchronous(int first, int every, pw::recompute_mode mode, auto const& stages_of) {
+/// Runs the mixtures first, first + every, .. under each synchronous schedule on 1..4 ranks.
+template<class T> void check_synchronous(int first, int every, pw::recompute_mode mode) {
   auto const mixtures = all_mixtures();
   auto const optimizer = pw::adamw({0.05, pw::rate_shape::cosine, 2, 6}, 0.1);
   for (std::size_t i = static_cast<std::size_t>(first); i < mixtures.size(); i += static_cast<std::size_t>(every)) {
@@ -66,7 +66,8 @@ template<class T> void check_synchronous(int first, int every, pw::recompute_mod
             (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
         auto const plan = pw::make_plan(schedule, {.ranks = ranks, .micro_batches = m.micro_batches, .chunks = chunks},
                                         m.wants(ranks * chunks, mode));
-        outcome const found = train_in_pipeline<T>(plan.view(), stages_of(ranks * chunks), toy_batches, optimizer, run);
+        outcome const found = train_in_pipeline<T>(
+            plan.view(), pw::recompute_each(toys::toy_stages<T>(ranks * chunks), mode), toy_batches, optimizer, run);
         CHECK(found.losses == expected.losses);
         CHECK(found.evaluations == expected.evaluations);
         CHECK(found.norms == expected.norms);

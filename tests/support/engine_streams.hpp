@@ -42,8 +42,8 @@ inline std::vector<stream_mixture> all_stream_mixtures() {
   return all;
 }
 
-/// Runs the mixtures first, first + every, .. on 1..4 ranks. `stages_of(S)` cuts the model for the pipeline.
-template<class T> void check_streams(int first, int every, pw::recompute_mode mode, auto const& stages_of) {
+/// Runs the mixtures first, first + every, .. on 1..4 ranks.
+template<class T> void check_streams(int first, int every, pw::recompute_mode mode) {
   auto const mixtures = all_stream_mixtures();
   auto const optimizer = pw::adamw({0.02, pw::rate_shape::linear, 3, 60}, 0.1);
   std::set<std::string_view> seen;
@@ -63,7 +63,8 @@ template<class T> void check_streams(int first, int every, pw::recompute_mode mo
       run.link.mode =
           (i + static_cast<std::size_t>(ranks)) % 2 == 0 ? pw::in_process::strict : pw::in_process::buffered;
       auto const plan = pw::make_plan(schedule, shape, m.wants(ranks, mode));
-      outcome const found = train_in_pipeline<T>(plan.view(), stages_of(ranks), toy_batches, optimizer, run);
+      outcome const found = train_in_pipeline<T>(plan.view(), pw::recompute_each(toys::toy_stages<T>(ranks), mode),
+                                                 toy_batches, optimizer, run);
       CHECK(found.losses == expected.losses);
       CHECK(found.evaluations == expected.evaluations);
       CHECK(found.updates == expected.updates);

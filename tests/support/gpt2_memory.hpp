@@ -24,19 +24,15 @@
 
 namespace support {
 
-/// Of every rank of a plan that recomputes by that mode, in two steps after the first: until then stages may keep first weights.
-template<pipewright::recompute_mode Mode>
+/// Of every rank of a plan, whose stages recompute as it does, in two steps after the first: until then stages may keep first weights.
 std::vector<double> most_bytes(pipewright::plan_view plan, auto const& make_stages, auto const& batch,
                                auto const& optimizer) {
   std::vector<double> most(static_cast<std::size_t>(plan.facts.ranks));
   pipewright::in_process::run(plan.facts.ranks, [&](auto& here) {
     counted_bytes::taker = static_cast<std::size_t>(here.rank()) + 1;
     auto const before = counted_bytes::now();
-    auto const stages = [&] {
-      if constexpr (Mode == pipewright::recompute_mode::never) return make_stages();
-      else return pipewright::recompute_each<Mode>(make_stages());
-    }();
-    auto training = pipewright::pipeline(plan, stages, here, optimizer);
+    auto training =
+        pipewright::pipeline(plan, pipewright::recompute_each(make_stages(), plan.wants.recompute), here, optimizer);
     training.step(batch);
     counted_bytes::restart();
     for (int step = 0; step < 2; ++step) training.step(batch);
@@ -63,14 +59,14 @@ template<class Meter> void check_gpt2_memory(auto const& model_of) {
   auto const profile = pw::profile_layers<Meter>(pw::balance(model_of(sizes), std::vector<int>(layers, 1)), tokens{},
                                                  of.sequences, optimizer, {.warm_up = 1, .micro_batches = 3})
                            .profile;
-  auto const compare = [&]<pw::recompute_mode Mode>(std::string const& schedule, pw::shape shape) {
+  auto const compare = [&](std::string const& schedule, pw::shape shape, pw::recompute_mode mode) {
     CAPTURE(schedule);
     CAPTURE(shape.ranks);
-    CAPTURE(static_cast<int>(Mode));
-    auto const plan = pw::make_plan(schedule, shape, {.recompute = Mode});
+    CAPTURE(static_cast<int>(mode));
+    auto const plan = pw::make_plan(schedule, shape, {.recompute = mode});
     auto const cut = pw::balanced_sizes(std::vector<double>(layers, 1.), shape.stages());
     auto const predicted = pw::memory_of_ranks(plan, profile, cut);
-    auto const most = most_bytes<Mode>(plan, [&] { return pw::balance(model_of(sizes), cut); }, tokens{}, optimizer);
+    auto const most = most_bytes(plan, [&] { return pw::balance(model_of(sizes), cut); }, tokens{}, optimizer);
     REQUIRE(predicted.size() == most.size());
     for (std::size_t r = 0; r < most.size(); ++r) {
       CAPTURE(r);
@@ -82,9 +78,8 @@ template<class Meter> void check_gpt2_memory(auto const& model_of) {
   for (std::string const schedule : {"sequential", "gpipe", "1f1b", "1f1b-vsync", "2bw", "flush", "interleaved"})
     for (int const ranks : {1, 2, 4}) {
       pw::shape const shape{.ranks = ranks, .micro_batches = 4, .chunks = schedule == "interleaved" ? 2 : 1};
-      compare.template operator()<pw::recompute_mode::never>(schedule, shape);
-      compare.template operator()<pw::recompute_mode::always>(schedule, shape);
-      compare.template operator()<pw::recompute_mode::except_last>(schedule, shape);
+      for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::always, pw::recompute_mode::except_last})
+        compare(schedule, shape, mode);
     }
 }
 

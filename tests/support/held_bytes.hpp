@@ -16,17 +16,13 @@
 
 namespace support {
 
-/// Of every rank of a plan that recomputes by that mode, after six steps, drained.
-template<pipewright::recompute_mode Mode>
+/// Of every rank of a plan, whose stages recompute as it does, after six steps, drained.
 std::vector<pipewright::pipeline_bytes> held_bytes(pipewright::plan_view plan, auto const& stages, auto const& batch,
                                                    auto const& optimizer) {
   std::vector<pipewright::pipeline_bytes> held(static_cast<std::size_t>(plan.facts.ranks));
   pipewright::in_process::run(plan.facts.ranks, [&](auto& here) {
-    auto const set = [&] {
-      if constexpr (Mode == pipewright::recompute_mode::never) return stages;
-      else return pipewright::recompute_each<Mode>(stages);
-    }();
-    auto training = pipewright::pipeline(plan, set, here, optimizer);
+    auto training =
+        pipewright::pipeline(plan, pipewright::recompute_each(stages, plan.wants.recompute), here, optimizer);
     for (int step = 0; step < 6; ++step) training.step(batch);
     training.drain();
     held[static_cast<std::size_t>(here.rank())] = training.bytes();

@@ -147,8 +147,7 @@ TEST_CASE("a steady step allocates nothing, under every schedule and mode") {
 TEST_CASE("nor does one that recomputes, or one over a slow link") {
   for (std::string_view schedule : {"gpipe", "flush", "1f1b", "2bw"}) {
     CAPTURE(schedule);
-    CHECK(allocated(schedule, 3, {.recompute = pw::recompute_mode::always}, {},
-                    pw::recompute_each<pw::recompute_mode::always>(model{3}), {}) == 0);
+    CHECK(allocated(schedule, 3, {.recompute = pw::recompute_mode::always}, {}, pw::recompute_each(model{3}), {}) == 0);
     CHECK(allocated(schedule, 3, {}, {}, model{3}, {.latency = 20e-6, .bandwidth = 1e9}) == 0);
   }
 }

@@ -24,8 +24,8 @@ namespace {
 // Small dyadic numbers: every sum is exact.
 auto batches = [](int number) { return toys::scalar_batch{{1, 0.5, 0.25, 2, 1, 0.5, 1}, number}; };
 
-template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void check(int ranks, int micro_batches,
-                                                                                       int chunks) {
+template<class Policy>
+void check(int ranks, int micro_batches, int chunks, pw::recompute_mode mode = pw::recompute_mode::never) {
   CAPTURE(ranks);
   CAPTURE(micro_batches);
   support::run_of const run{.calls = "sse"};
@@ -36,8 +36,8 @@ template<class Policy, pw::recompute_mode Mode = pw::recompute_mode::never> void
   pw::shape const shape{.ranks = ranks, .micro_batches = micro_batches, .chunks = chunks};
   auto const expected =
       support::train_serially(pw::weight_rule::synchronous, shape, set, batches, pw::sgd{.rate = 0.125}, run);
-  auto const plan = pw::make_plan<Policy>(shape, {.recompute = Mode});
-  auto const found = support::train_in_pipeline<double>(plan.view(), pw::recompute_each<Mode>(set), batches,
+  auto const plan = pw::make_plan<Policy>(shape, {.recompute = mode});
+  auto const found = support::train_in_pipeline<double>(plan.view(), pw::recompute_each(set, mode), batches,
                                                         pw::sgd{.rate = 0.125}, run);
   CHECK(found.losses == expected.losses);
   CHECK(found.evaluations == expected.evaluations);
@@ -55,8 +55,8 @@ TEST_CASE("split backwards, the weight gradients late") {
   for (int ranks = 1; ranks <= 4; ++ranks)
     for (int m : {1, 2, 4, 6}) {
       check<support::zero_bubble_h1>(ranks, m, 1);
-      check<support::zero_bubble_h1, pw::recompute_mode::always>(ranks, m, 1);
-      check<support::zero_bubble_h1, pw::recompute_mode::except_last>(ranks, m, 1);
+      check<support::zero_bubble_h1>(ranks, m, 1, pw::recompute_mode::always);
+      check<support::zero_bubble_h1>(ranks, m, 1, pw::recompute_mode::except_last);
     }
 }
 

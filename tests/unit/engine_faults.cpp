@@ -125,7 +125,7 @@ TEST_CASE("a stage that throws when it runs a second time") {
     CAPTURE(s.name);
     auto const plan = plan_of(s, {.recompute = pw::recompute_mode::always});
     fault const where{.what = fault::throws, .at = pw::kind::recompute, .stage = 1, .micro_batch = 1, .step = 2};
-    auto const set = pw::recompute_each<pw::recompute_mode::always>(model_of(s, where));
+    auto const set = pw::recompute_each(model_of(s, where));
     check_says(failure_of(plan, set, pw::sgd{}, numbers{}, pw::in_process::strict),
                place(1, 1, s.streams ? 2 * micro_batches + 1 : 1, "R"));
   }

@@ -75,7 +75,7 @@ TEST_CASE("stages marked to be recomputed want a plan that does it") {
   auto const plan = pw::make_plan("flush", {.ranks = 2, .micro_batches = 2});
   auto const other =
       pw::make_plan("flush", {.ranks = 2, .micro_batches = 2}, {.recompute = pw::recompute_mode::except_last});
-  auto const set = pw::recompute_each<pw::recompute_mode::always>(scalars(2));
+  auto const set = pw::recompute_each(scalars(2));
   check_says(refusal(plan, set), {"stage ", "marked to be recomputed", "needs{.recompute = ...}"});
   check_says(refusal(other, set), {"of the same mode"});
 }

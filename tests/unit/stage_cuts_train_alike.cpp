@@ -125,7 +125,7 @@ TEST_CASE("layers of forgotten type") {
 }
 
 TEST_CASE("stages marked to be recomputed") {
-  auto const marked = pw::recompute_each<pw::recompute_mode::always>(pw::balance<4, 4>(constant_model()));
+  auto const marked = pw::recompute_each(pw::balance<4, 4>(constant_model()));
   CHECK(train(pw::make_plan<pw::flush>({.ranks = 2, .micro_batches = 4}, {.recompute = pw::recompute_mode::always}),
               marked) == expected());
   CHECK_THROWS_AS(train(pw::make_plan<pw::flush>({.ranks = 2, .micro_batches = 4}), marked), pw::error);

@@ -50,14 +50,14 @@ inline void check_fit(plan_view const& plan, pipeline_options const& options, in
 }
 
 /// Throws where a stage cannot do what the plan asks of the one at `index`.
-template<class Stage> void check_stage(plan_view const& plan, int index) {
+template<class Stage> void check_stage(Stage const& made, plan_view const& plan, int index) {
   if (plan.backward == backward_form::none) return;
   std::string const stage = "stage " + std::to_string(index);
   if (index + 1 == plan.stages() && !loss_stage<Stage>)
     throw error(stage +
                 ", the last, is no loss stage; training ends in one "
                 "(forward(context, weights, input, target, saved) -> loss)");
-  recompute_mode const mode = recompute_mode_of<Stage>();
+  recompute_mode const mode = recompute_mode_of(made);
   if (mode != recompute_mode::never && mode != plan.wants.recompute)
     throw error(stage +
                 " is marked to be recomputed, but the plan has no such action; "

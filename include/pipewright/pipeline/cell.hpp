@@ -131,7 +131,6 @@ class cell_base {
 template<class Stage, class Optimizer> class cell final : public cell_base {
   static constexpr bool is_loss = loss_stage<Stage>;
   static constexpr bool splits = split_backward_stage<Stage>;
-  static constexpr recompute_mode mode = recompute_mode_of<Stage>();
   using input_type = typename Stage::input;
   using input_gradient_type = input_gradient_t<Stage>;
 
@@ -151,6 +150,7 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   cell(Stage stage_made, int index, plan_view const& plan, plan_view const& evaluation, int rank, std::uint64_t seed)
       : cell_base(index, plan),
         stage_{std::move(stage_made)},
+        mode_{recompute_mode_of(stage_)},
         facts_{plan.facts},
         splits_backward_{plan.backward == backward_form::split} {
     has_loss = is_loss;
@@ -169,7 +169,7 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
       make(input_gradients_, this->input_gradient, index == 0 ? 1 : static_cast<std::size_t>(depths.input_gradient));
     if (is_loss) make(targets_, this->target, inputs_.size());
     losses.resize(inputs_.size());
-    if (mode == recompute_mode::never || !trains) {
+    if (mode_ == recompute_mode::never || !trains) {
       saved_.resize(deeper(depths.saved, 1));
     } else {
       saved_.resize(deeper(depths.last_saved, 1));
@@ -185,16 +185,16 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   }
 
   loss forward(work const& w) override {
-    bool const again = w.context->training && is_recomputed(mode, facts_, w.micro_batch);
+    bool const again = w.context->training && is_recomputed(mode_, facts_, w.micro_batch);
     auto& kept = again ? recomputed_.back()  // not kept: R makes it again
-                 : !w.context->training || mode == recompute_mode::never
+                 : !w.context->training || mode_ == recompute_mode::never
                      ? saved_[key(w.micro_batch) % saved_.size()]
                      : saved_[key(w.micro_batch / facts_.micro_batches) % saved_.size()];
     w.context->saves = !again;
     return run(w, static_cast<typename after::output*>(w.output), kept);
   }
   void recompute(work const& w) override {
-    if (!is_recomputed(mode, facts_, w.micro_batch)) return;  // this stage keeps what it saves
+    if (!is_recomputed(mode_, facts_, w.micro_batch)) return;  // this stage keeps what it saves
     w.context->recomputing = true;
     run(w, &discarded_, recomputed_slot(w.micro_batch));
     w.context->recomputing = false;
@@ -224,8 +224,9 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   }
 
   std::size_t discarded_bytes() const override {
-    if constexpr (mode != recompute_mode::never && has_parts<typename after::output>) return bytes_of(discarded_);
-    else return 0;
+    if constexpr (has_parts<typename after::output>)
+      if (mode_ != recompute_mode::never) return bytes_of(discarded_);
+    return 0;
   }
 
   Stage const& stage_made() const { return stage_; }
@@ -245,8 +246,8 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
     return recomputed_[key(micro_batch) % static_cast<std::size_t>(depths.recomputed)];
   }
   auto& saved(work const& w) {
-    if (mode == recompute_mode::never) return saved_[key(w.micro_batch) % saved_.size()];
-    if (is_recomputed(mode, facts_, w.micro_batch)) return recomputed_slot(w.micro_batch);
+    if (mode_ == recompute_mode::never) return saved_[key(w.micro_batch) % saved_.size()];
+    if (is_recomputed(mode_, facts_, w.micro_batch)) return recomputed_slot(w.micro_batch);
     return saved_[key(w.micro_batch / facts_.micro_batches) % saved_.size()];
   }
   typename Stage::weights const& weights(work const& w) const { return weights_[key(w.weights)]; }
@@ -269,6 +270,7 @@ template<class Stage, class Optimizer> class cell final : public cell_base {
   }
 
   Stage stage_;
+  recompute_mode mode_;
   shape facts_;
   bool splits_backward_;
   std::vector<input_type> inputs_;

@@ -46,11 +46,11 @@ template<class... Layers> consteval bool explain_chain() {
   static_assert(sizeof...(Layers) > 0, "pipewright: a chain has at least one layer; write chain{first, second, ...}");
   if constexpr (sizeof...(Layers) == 0) return false;
   else if constexpr (!(explain_stage<Layers>() && ...)) return false;
-  else if constexpr (!((recompute_mode_of<Layers>() == recompute_mode::never) && ...)) {
+  else if constexpr ((marked_to_recompute<Layers> || ...)) {
     static_assert(
-        ((recompute_mode_of<Layers>() == recompute_mode::never) && ...),
+        !(marked_to_recompute<Layers> || ...),
         "pipewright: a schedule recomputes whole stages, not a layer of a chain; take recompute off the layer and "
-        "write recompute<chain<...>>, or recompute_each<mode>(stages) around a set of stages");
+        "write recompute<chain<...>>, or recompute_each(stages, mode) around a set of stages");
     return false;
   } else
     return []<std::size_t... I>(std::index_sequence<I...>) {

@@ -24,6 +24,10 @@ template<class Stage, recompute_mode Mode> struct recomputed : Stage {
   static_assert(explain_recompute<Stage>() || true);  // it says so itself
   static constexpr recompute_mode recompute = Mode;
 };
+template<class Stage> struct recomputed_at_start_up : Stage {
+  static_assert(explain_recompute<Stage>() || true);
+  recompute_mode recompute;
+};
 }  // namespace detail
 
 /// A stage that keeps only its input between forward and backward: its forward runs a second time, as an action of its
@@ -31,12 +35,15 @@ template<class Stage, recompute_mode Mode> struct recomputed : Stage {
 /// in torchgpipe, arXiv 2004.09910.)
 template<class Stage, recompute_mode Mode = recompute_mode::always> using recompute = detail::recomputed<Stage, Mode>;
 
-/// How a stage wants to be recomputed: what recompute<> marked it with, else never.
-template<class S> constexpr recompute_mode recompute_mode_of() {
-  if constexpr (requires {
-                  { S::recompute } -> std::convertible_to<recompute_mode>;
-                })
-    return S::recompute;
+/// A stage that recompute<> or recompute_each() marked, with whatever mode.
+template<class S>
+concept marked_to_recompute = requires(S const stage) {
+  { stage.recompute } -> std::convertible_to<recompute_mode>;
+};
+
+/// How a stage wants to be recomputed: as it is marked, else never.
+template<class S> constexpr recompute_mode recompute_mode_of(S const& stage) {
+  if constexpr (marked_to_recompute<S>) return stage.recompute;
   else return recompute_mode::never;
 }
 

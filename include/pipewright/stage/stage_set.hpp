@@ -109,25 +109,28 @@ template<class T> auto as_stage_set(T set) {
 }
 
 /// A set whose stages are all marked with a recompute mode. Made by recompute_each.
-template<recompute_mode Mode, stage_set Set> class recomputed_stages {
+template<stage_set Set> class recomputed_stages {
+  template<class S> using marked = detail::recomputed_at_start_up<S>;
+
  public:
   using input = typename Set::input;
-  using last = recompute<typename Set::last, Mode>;
+  using last = marked<typename Set::last>;
 
-  explicit recomputed_stages(Set set) : set_{std::move(set)} {}
+  recomputed_stages(Set set, recompute_mode mode) : set_{std::move(set)}, mode_{mode} {}
   int size() const { return set_.size(); }
   void visit(int index, auto&& f) const {
-    set_.visit(index,
-               [&]<class S>(S&& stage) { f(recompute<std::remove_cvref_t<S>, Mode>{{std::forward<S>(stage)}}); });
+    set_.visit(index, [&]<class S>(S&& stage) { f(marked<std::remove_cvref_t<S>>{{std::forward<S>(stage)}, mode_}); });
   }
 
  private:
   Set set_;
+  recompute_mode mode_;
 };
 
-/// The same stages, each recompute<Stage, Mode>.
-template<recompute_mode Mode = recompute_mode::always> auto recompute_each(auto set) {
-  return recomputed_stages<Mode, decltype(as_stage_set(std::move(set)))>{as_stage_set(std::move(set))};
+/// The same stages, each marked as by recompute<Stage, mode>. Their type is the same in every mode, so that a program that takes the
+/// mode from its user compiles one pipeline.
+auto recompute_each(auto set, recompute_mode mode = recompute_mode::always) {
+  return recomputed_stages{as_stage_set(std::move(set)), mode};
 }
 
 }  // namespace pipewright::inline v0
