@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 #include <support/held_bytes.hpp>
+#include <support/scalar_model.hpp>
 
 #include <pipewright/partition/rank_memory.hpp>
 #include <pipewright/pipewright.hpp>
@@ -136,6 +137,20 @@ TEST_CASE("bytes are known of a rank's own stages, and of a stream once it is dr
     training.drain();
     CHECK(training.bytes(own).weights == training.bytes().weights);
   });
+}
+
+TEST_CASE("what a second forward gives is held where there is one") {
+  auto const plan = pw::make_plan("gpipe", {.ranks = 2, .micro_batches = 2}, {.recompute = pw::recompute_mode::always});
+  auto const held = [&](pw::recompute_mode mode) {
+    std::size_t bytes = 0;
+    pw::in_process::run(2, [&](auto& here) {
+      auto const set = pw::recompute_each(toys::scalar_model{{1, 1}}, mode);
+      auto training = pw::pipeline(plan, set, here, pw::sgd{.rate = 0.});
+      if (here.rank() == 0) bytes = training.bytes().boundaries;
+    });
+    return bytes;
+  };
+  CHECK(held(pw::recompute_mode::always) == held(pw::recompute_mode::never) + sizeof(double));
 }
 
 TEST_CASE("every schedule, number of ranks and mode of recomputation") {
