@@ -127,7 +127,7 @@ template<stage_set Set> class recomputed_stages {
   recompute_mode mode_;
 };
 
-/// The same stages, each marked as by recompute<Stage, mode>. Their type is the same in every mode, so that a program that takes the
+/// The same stages, each marked as by recompute<Stage, mode>. Their type is the same in every mode: a program that takes the
 /// mode from its user compiles one pipeline.
 auto recompute_each(auto set, recompute_mode mode = recompute_mode::always) {
   return recomputed_stages{as_stage_set(std::move(set)), mode};
