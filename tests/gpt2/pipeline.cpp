@@ -70,8 +70,6 @@ auto settings() -> std::vector<setting> {
   return all;
 }
 
-constexpr auto modes = {pw::recompute_mode::never, pw::recompute_mode::except_last, pw::recompute_mode::always};
-
 }  // namespace
 
 TEST_CASE("synchronous schedules give the sequential bits on every cut") {
@@ -85,7 +83,7 @@ TEST_CASE("synchronous schedules give the sequential bits on every cut") {
     CHECK(std::find(seen.begin(), seen.end(), expected) == seen.end());  // each setting trains another way
     seen.push_back(expected);
     CHECK((expected.weights.at("wte.weight") == expected.weights.at("lm_head.weight")) == s.tied);
-    for (auto const mode : modes) {
+    for (auto const mode : pw::recompute_modes) {
       for (int ranks = 1; ranks <= 4; ++ranks) {
         CAPTURE(ranks);
         for (auto const* schedule : {"sequential", "gpipe", "flush"}) {
@@ -119,7 +117,7 @@ TEST_CASE("asynchronous schedules give the bits of the serial oracle of their ru
         CAPTURE(ranks);
         auto const shape = pw::shape{.ranks = ranks, .micro_batches = 4, .chunks = 1};
         auto const expected = by_oracle(s, rule, shape, pw::recompute_mode::never);
-        for (auto const mode : modes) {
+        for (auto const mode : pw::recompute_modes) {
           auto const pipelined = by_schedule(s, schedule.c_str(), shape, mode);
           check_equal(pipelined, expected);
         }

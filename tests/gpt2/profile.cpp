@@ -54,8 +54,7 @@ TEST_CASE("every schedule, two cuts, with and without recomputation") {
       }
       for (auto const& cut : cuts) {
         pw::shape const shape{.ranks = ranks, .micro_batches = 4, .chunks = chunks};
-        for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::always, pw::recompute_mode::except_last})
-          compare(profile, schedule, shape, cut, mode);
+        for (auto const mode : pw::recompute_modes) compare(profile, schedule, shape, cut, mode);
       }
     }
 }

@@ -6,15 +6,10 @@
 
 namespace pw = pipewright;
 
-namespace {
-constexpr pw::recompute_mode modes[]{pw::recompute_mode::never, pw::recompute_mode::always,
-                                     pw::recompute_mode::except_last};
-}  // namespace
-
 TEST_CASE_TEMPLATE("synchronous schedules", T, double, float) {
-  for (auto const mode : modes) support::check_synchronous<T>(0, 1, mode);
+  for (auto const mode : pw::recompute_modes) support::check_synchronous<T>(0, 1, mode);
 }
 
 TEST_CASE_TEMPLATE("asynchronous schedules", T, double, float) {
-  for (auto const mode : modes) support::check_streams<T>(0, 1, mode);
+  for (auto const mode : pw::recompute_modes) support::check_streams<T>(0, 1, mode);
 }

@@ -19,8 +19,7 @@ TEST_CASE("every need of every shape") {
       for (int m = 1; m <= 32; ++m)
         for (int v = 1; v <= 4; ++v) {
           if (!support::is_legal(policy.name, p, m, v)) continue;
-          for (auto const mode :
-               {pw::recompute_mode::never, pw::recompute_mode::except_last, pw::recompute_mode::always})
+          for (auto const mode : pw::recompute_modes)
             for (int exchange = 0; exchange < 4; ++exchange) {
               pw::needs wants{.recompute = mode, .step_facts = exchange % 2 == 1};
               if (exchange >= 2) {

@@ -19,7 +19,7 @@
 #include <pipewright/plan/plan.hpp>
 #include <pipewright/profile/profile_layers.hpp>
 #include <pipewright/stage/balance.hpp>
-#include <pipewright/stage/recompute.hpp>
+#include <pipewright/stage/stage_set.hpp>
 #include <pipewright/transport/in_process.hpp>
 
 namespace support {
@@ -78,8 +78,7 @@ template<class Meter> void check_gpt2_memory(auto const& model_of) {
   for (std::string const schedule : {"sequential", "gpipe", "1f1b", "1f1b-vsync", "2bw", "flush", "interleaved"})
     for (int const ranks : {1, 2, 4}) {
       pw::shape const shape{.ranks = ranks, .micro_batches = 4, .chunks = schedule == "interleaved" ? 2 : 1};
-      for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::always, pw::recompute_mode::except_last})
-        compare(schedule, shape, mode);
+      for (auto const mode : pw::recompute_modes) compare(schedule, shape, mode);
     }
 }
 

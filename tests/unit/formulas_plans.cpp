@@ -57,7 +57,7 @@ namespace {
 /// Every need that a schedule can have, over P ranks.
 std::vector<pw::needs> all_needs(support::planned_policy const& policy, int ranks) {
   std::vector<pw::needs> result;
-  for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::except_last, pw::recompute_mode::always})
+  for (auto const mode : pw::recompute_modes)
     for (bool const facts : {false, true})
       for (int const tied_first : {-1, 0, 1}) {  // -1 for no tie
         if (tied_first >= ranks - 1) continue;

@@ -158,7 +158,6 @@ TEST_CASE("every schedule, number of ranks and mode of recomputation") {
     for (int const ranks : {2, 3, 4}) {
       int const chunks = schedule == "interleaved" ? 2 : 1;
       pw::shape const shape{.ranks = ranks, .micro_batches = 6, .chunks = chunks};
-      for (auto const mode : {pw::recompute_mode::never, pw::recompute_mode::always, pw::recompute_mode::except_last})
-        compare(schedule, shape, mode);
+      for (auto const mode : pw::recompute_modes) compare(schedule, shape, mode);
     }
 }

@@ -110,8 +110,7 @@ TEST_CASE("cuts at compile time") {
 TEST_CASE("cuts at start-up, whatever the sizes and the mode of recomputation") {
   using sizes = std::vector<int>;
   for (sizes const& cut : {sizes{8}, sizes{1, 7}, sizes{4, 4}, sizes{3, 2, 3}, sizes{1, 1, 1, 5}, sizes{5, 1, 1, 1}})
-    for (pw::recompute_mode mode :
-         {pw::recompute_mode::never, pw::recompute_mode::except_last, pw::recompute_mode::always}) {
+    for (pw::recompute_mode mode : pw::recompute_modes) {
       auto const plan =
           pw::make_plan<pw::flush>({.ranks = static_cast<int>(cut.size()), .micro_batches = 4}, {.recompute = mode});
       CHECK(train(plan, pw::balance(start_up_model(), cut)) == expected());

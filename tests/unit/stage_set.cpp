@@ -159,17 +159,16 @@ TEST_CASE("a factory whose stage has more layers than its type tells is refused"
 }
 
 TEST_CASE("stages of a set are marked for recomputation together") {
-  using mode = pw::recompute_mode;
-  for (auto const each : {mode::never, mode::except_last, mode::always}) {
-    auto const set = pw::recompute_each(pw::stages(toys::dense{}, toys::distance{}), each);
+  for (auto const mode : pw::recompute_modes) {
+    auto const set = pw::recompute_each(pw::stages(toys::dense{}, toys::distance{}), mode);
     static_assert(pw::stage_set<decltype(set)>);
     set.visit(1, [&]<class S>(S&& stage) {
-      CHECK(pw::recompute_mode_of(stage) == each);
+      CHECK(pw::recompute_mode_of(stage) == mode);
       CHECK(stage.first_layer == 1);
       CHECK(pw::loss_stage<S>);
     });
   }
   pw::recompute_each(pw::stages(toys::dense{}, toys::distance{})).visit(0, [](auto&& stage) {
-    CHECK(pw::recompute_mode_of(stage) == mode::always);
+    CHECK(pw::recompute_mode_of(stage) == pw::recompute_mode::always);
   });
 }

@@ -255,7 +255,7 @@ template<stage_set Set, transport Transport, optimizer Optimizer, observer Obser
 
   template<class S> void build(int index, S&& made) {
     using stage_type = std::remove_cvref_t<S>;
-    detail::check_stage<stage_type>(made, plan_, index);
+    detail::check_stage(made, plan_, index);
     cells_.push_back(std::make_unique<detail::cell<stage_type, Optimizer>>(std::forward<S>(made), index, plan_,
                                                                            evaluation_.view(), rank_, options_.seed));
     cell_of_stage_[static_cast<std::size_t>(index)] = cells_.back().get();

@@ -13,4 +13,8 @@ enum class recompute_mode : std::uint8_t {
   always,       ///< all of them
 };
 
+/// All modes, for loops over them.
+inline constexpr recompute_mode recompute_modes[]{recompute_mode::never, recompute_mode::except_last,
+                                                  recompute_mode::always};
+
 }  // namespace pipewright::inline v0
